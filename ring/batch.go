@@ -1,0 +1,378 @@
+package ring
+
+import (
+	"context"
+	"runtime/debug"
+	"unsafe"
+
+	"github.com/cd1900cf/millrace/internal/atomicx"
+	"github.com/cd1900cf/millrace/internal/layout"
+	"github.com/cd1900cf/millrace/internal/testpoint"
+)
+
+// Batches: one claim, one word to publish, for many messages; docs/FORMAT.md sections 9.2 and 10.1.
+
+// batch is what is left to send: byte slices, or count values of size bytes in a row.
+type batch struct {
+	msgs  [][]byte
+	base  unsafe.Pointer
+	size  uint64
+	count int
+}
+
+func (b batch) len() int {
+	if b.base != nil {
+		return b.count
+	}
+	return len(b.msgs)
+}
+
+// bytes returns message i.
+func (b batch) bytes(i int) []byte {
+	if b.base != nil {
+		return view(unsafe.Add(b.base, uint64(i)*b.size), b.size)
+	}
+	return b.msgs[i]
+}
+
+func (b batch) sizeOf(i int) uint64 {
+	if b.base != nil {
+		return b.size
+	}
+	return uint64(len(b.msgs[i]))
+}
+
+// from drops the first n messages.
+func (b batch) from(n int) batch {
+	if b.base != nil {
+		b.base = unsafe.Add(b.base, uint64(n)*b.size)
+		b.count -= n
+		if b.count == 0 {
+			return batch{}
+		}
+		return b
+	}
+	b.msgs = b.msgs[n:]
+	return b
+}
+
+// SendBatch commits copies of msgs, in order, and returns how many are committed.
+//
+// All sizes are checked first (*SizeError, nothing sent). A batch that needs at most half of the slots is claimed whole, and waits until it
+// fits; a longer one goes as several such parts. Within a part nothing comes between, and it becomes readable at once.
+// Blocks and fails as Send does. Failure: if the process dies within a part, nothing of that part is committed, or all of it.
+func (p *Producer) SendBatch(ctx context.Context, msgs [][]byte) (int, error) {
+	return p.sendBatch(ctx, batch{msgs: msgs})
+}
+
+// TrySendBatch commits the longest prefix of msgs that fits and returns its length; with ErrFull when that is not all. Blocks: never.
+func (p *Producer) TrySendBatch(msgs [][]byte) (int, error) { return p.trySendBatch(batch{msgs: msgs}) }
+
+func (p *Producer) sendBatch(ctx context.Context, b batch) (done int, err error) {
+	if p.guarded {
+		defer p.fault(debug.SetPanicOnFault(true), &err)
+	}
+	if !p.gate.enter(gateOpen) {
+		return 0, p.refused()
+	}
+	if err = p.fits(b); err != nil {
+		p.leave(err)
+		return 0, err
+	}
+	for b.len() > 0 {
+		var n int
+		if n, err = p.tryPart(b); err == ErrFull {
+			p.pending = sending{what: sendBatch, batch: b}
+			err = p.await(ctx)
+			n = p.pendingDone
+		}
+		if err != nil {
+			break
+		}
+		done += n
+		b = b.from(n)
+	}
+	p.leave(err)
+	return done, err
+}
+
+func (p *Producer) trySendBatch(b batch) (done int, err error) {
+	if p.guarded {
+		defer p.fault(debug.SetPanicOnFault(true), &err)
+	}
+	if !p.gate.enter(gateOpen) {
+		return 0, p.refused()
+	}
+	if err = p.fits(b); err != nil {
+		p.leave(err)
+		return 0, err
+	}
+	for repaired := false; b.len() > 0; {
+		var n int
+		if n, err = p.tryPart(b); err == ErrFull {
+			if n, err = p.tryPrefix(b); n == 0 && !repaired {
+				if repaired = true; p.unblock() {
+					continue
+				}
+			}
+		}
+		done += n
+		if b = b.from(n); err != nil {
+			break
+		}
+	}
+	p.leave(err)
+	return done, err
+}
+
+// fits checks every size.
+func (p *Producer) fits(b batch) error {
+	if b.base != nil {
+		if b.size > p.c.maxMessage {
+			return p.tooLarge(b.size)
+		}
+		return nil
+	}
+	for _, m := range b.msgs {
+		if uint64(len(m)) > p.c.maxMessage {
+			return p.tooLarge(uint64(len(m)))
+		}
+	}
+	return nil
+}
+
+// part returns how many messages of b make up the next part: as many as need at most maxSlots slots.
+func (p *Producer) part(b batch) int {
+	slots, n := uint64(0), 0
+	for ; n < b.len(); n++ {
+		slots += p.c.slotsFor(b.sizeOf(n))
+		if slots > p.c.maxSlots {
+			break
+		}
+	}
+	return n
+}
+
+// extent returns the end of the first n messages of b when they are laid out from position t on, and the padding among them.
+func (p *Producer) extent(b batch, n int, t uint64) (end, pad uint64) {
+	end = t
+	for i := range n {
+		k := p.c.slotsFor(b.sizeOf(i))
+		skip := p.c.pad(end, k)
+		end += skip + k
+		pad += skip
+	}
+	return end, pad
+}
+
+// tryPart commits the whole next part of b, or returns ErrFull.
+func (p *Producer) tryPart(b batch) (int, error) {
+	n := p.part(b)
+	if p.c.kind == SPSC {
+		end, _ := p.extent(b, n, p.pos)
+		if err := p.room(end); err != nil {
+			return 0, err
+		}
+		p.spscBatch(b, n)
+		return n, nil
+	}
+	t, err := p.mpmcClaimBatch(b, n)
+	if err != nil {
+		return 0, err
+	}
+	p.mpmcBatch(b, n, t)
+	return n, nil
+}
+
+// tryPrefix commits the longest prefix of the next part that fits; err is ErrFull, as it is not the whole.
+func (p *Producer) tryPrefix(b batch) (int, error) {
+	n := p.part(b)
+	if p.c.kind == SPSC {
+		for ; n > 0; n-- {
+			end, _ := p.extent(b, n, p.pos)
+			if err := p.room(end); err == nil {
+				p.spscBatch(b, n)
+				return n, ErrFull
+			} else if err != ErrFull {
+				return 0, err
+			}
+		}
+		return 0, ErrFull
+	}
+	for range p.c.maxSteps {
+		t := p.pos
+		if _, _, err := p.mpmcPeek(); err != nil {
+			return 0, err
+		}
+		if t = p.pos; p.c.state(t).Load() != freeWord(t) { // order: P1 acq, pairs C5 L3
+			continue
+		}
+		room := p.c.firstUsed(t, t+p.c.slots)
+		for n = p.part(b); n > 0; n-- {
+			if end, _ := p.extent(b, n, t); end <= room {
+				break
+			}
+		}
+		if n == 0 {
+			return 0, p.full(room)
+		}
+		end, pad := p.extent(b, n, t)
+		// order: P3 acqrel, pairs C4 C5 L3 and C2
+		if p.c.state(t).CompareAndSwap(freeWord(t), claimedWord(end, p.id)) {
+			bump(&p.me.padding, pad)
+			p.mpmcBatch(b, n, t)
+			return n, ErrFull
+		}
+	}
+	return 0, ErrFull
+}
+
+// mpmcPeek moves the own candidate to the next free position, or returns ErrFull.
+func (p *Producer) mpmcPeek() (t, w uint64, err error) {
+	c := p.c
+	for range c.maxSteps {
+		t = p.pos
+		w = c.state(t).Load() // order: P1 acq, pairs C4 C5 L3
+		switch stand, e := stand(w, t, c.slots); stand {
+		case standFree:
+			return t, w, nil
+		case standOld:
+			return 0, 0, p.full(t)
+		case standPassed:
+			p.pos = later(beyond(w, t, e, c.slots), c.hint(c.ctl.producerPosition.Load(), t)) // order: P0 acq, pairs P7
+		case standCorrupt:
+			return 0, 0, corrupt("state word", t, w)
+		default:
+			p.pos = later(e, c.hint(c.ctl.producerPosition.Load(), t)) // order: P0 acq, pairs P7
+		}
+	}
+	return 0, 0, corrupt("state word", p.pos, w)
+}
+
+// mpmcClaimBatch claims room for the first n messages of b in one step.
+func (p *Producer) mpmcClaimBatch(b batch, n int) (uint64, error) {
+	c := p.c
+	for range c.maxSteps {
+		t, w, err := p.mpmcPeek()
+		if err != nil {
+			return 0, err
+		}
+		end, pad := p.extent(b, n, t)
+		if q := c.firstUsed(t+1, end); q != end {
+			if c.state(t).Load() != w { // order: P2 acq, pairs P3: t was claimed meanwhile
+				continue
+			}
+			return 0, p.full(q)
+		}
+		// order: P3 acqrel, pairs C4 C5 L3 and C2
+		if c.state(t).CompareAndSwap(w, claimedWord(end, p.id)) {
+			testpoint.Hit("P3")
+			if pad != 0 {
+				bump(&p.me.padding, pad)
+			}
+			return t, nil
+		}
+	}
+	return 0, corrupt("state word", p.pos, c.state(p.pos).Load()) // order: P1 acq, pairs C4 C5 L3
+}
+
+// mpmcBatch fills and publishes the extent claimed at head for the first n messages of b: everything behind the head first, the head last.
+func (p *Producer) mpmcBatch(b batch, n int, head uint64) {
+	c := p.c
+	var headWord uint64
+	padded := false
+	x := head
+	for i := range n {
+		msg := b.bytes(i)
+		k := c.slotsFor(uint64(len(msg)))
+		pad := c.pad(x, k)
+		if pad != 0 {
+			padded = true
+			if x == head {
+				headWord = freeWord(head + c.slots) // the extent begins with padding
+				p.freeStretch(x+1, x+pad)
+			} else {
+				p.freeStretch(x, x+pad)
+			}
+			x += pad
+		}
+		at, word := c.place(x, uint64(len(msg)))
+		put(at, msg)
+		testpoint.Hit("P4 payload")
+		e := c.entry(x)
+		atomicx.StoreRelaxed(&e.length, word) // order: P4 rlx, pairs C3: published by P6
+		if x == head {
+			headWord = readyWord(x+k, 0)
+		} else {
+			atomicx.StoreRelease(&e.state, readyWord(x+k, 0)) // order: P5 rel, pairs C2: reached only past head
+			testpoint.Hit("P5")
+		}
+		x += k
+	}
+	publish(c.state(head), headWord, p.fenced) // order: P6 rel, pairs C2 and N1
+	testpoint.Hit("P6")
+	p.advance(head, x, uint64(n))
+	p.announce(uint64(n), padded)
+}
+
+// spscBatch publishes the first n messages of b. The room was checked.
+func (p *Producer) spscBatch(b batch, n int) {
+	c := p.c
+	if size := b.sizeOf(0); n > 1 && size <= c.slotSize && b.equal(n) {
+		p.spscRun(b, n, size)
+		return
+	}
+	x := p.pos
+	for i := range n {
+		msg := b.bytes(i)
+		k := c.slotsFor(uint64(len(msg)))
+		if pad := c.pad(x, k); pad != 0 {
+			p.skipToStart(pad)
+			x = p.pos
+		}
+		at, length := c.place(x, uint64(len(msg)))
+		put(at, msg)
+		testpoint.Hit("S3 payload")
+		e := c.entry(x)
+		atomicx.StoreRelaxed(&e.length, length) // order: S3 rlx, pairs D2: published by S4
+		x += k
+		publish(&e.state, spscReadyWord(x, 0), p.fenced && i == n-1) // order: S4 rel, pairs D1; the last one also N1
+		testpoint.Hit("S4")
+		p.pos = x
+	}
+	p.committed(x, uint64(n))
+}
+
+// equal says whether the first n messages have one size.
+func (b batch) equal(n int) bool {
+	if b.base != nil {
+		return true
+	}
+	for _, m := range b.msgs[1:n] {
+		if len(m) != len(b.msgs[0]) {
+			return false
+		}
+	}
+	return true
+}
+
+// spscRun publishes n messages of size bytes, one slot each, by one word.
+func (p *Producer) spscRun(b batch, n int, size uint64) {
+	c := p.c
+	t := p.pos
+	if b.base != nil && size == c.slotSize {
+		first := min(uint64(n), c.slots-t&c.mask) // cells up to the end of the ring are contiguous
+		copy(view(c.cell(t), first*size), view(b.base, first*size))
+		copy(view(c.data, (uint64(n)-first)*size), view(unsafe.Add(b.base, first*size), (uint64(n)-first)*size))
+	} else {
+		for i := range n {
+			put(c.cell(t+uint64(i)), b.bytes(i))
+			testpoint.Hit("S3 payload")
+		}
+	}
+	atomicx.StoreRelaxed(&c.entry(t).length, size|layout.FlagRun) // order: S3 rlx, pairs D2: published by S4
+	testpoint.Hit("S3")
+	publish(c.state(t), spscReadyWord(t+uint64(n), 0), p.fenced) // order: S4 rel, pairs D1 and N1
+	testpoint.Hit("S4")
+	p.committed(t+uint64(n), uint64(n))
+}

@@ -1,0 +1,342 @@
+package ring
+
+import (
+	"context"
+	"io"
+	"iter"
+	"runtime/debug"
+	"time"
+	"unsafe"
+)
+
+// errShortBuffer is io.ErrShortBuffer; a name of its own keeps the hot files free of imports.
+var errShortBuffer = io.ErrShortBuffer
+
+// A Consumer receives messages from a ring. It is used by one goroutine at a time; misuse is detected. Several may exist per process.
+type Consumer struct {
+	handle
+	pos  uint64 // own candidate: every position below it has been taken by somebody
+	seen uint64 // returns when the last scan for given-back messages found none
+
+	given     uint64 // SPSC: space given back
+	runEnd    uint64 // SPSC: end of the run that pos is in, or below pos
+	runLength uint64 // SPSC: bytes of each message of that run
+
+	lease      lease
+	generation uint64
+	last       Delivery
+
+	follow  bool
+	grace   time.Duration
+	drained time.Time // when Grace began to count
+
+	pending receiving // what a blocked call is trying to do
+}
+
+// receiving is the argument of a blocking call, so that trying again needs no closure.
+type receiving struct {
+	buf   []byte
+	limit int // 0: copy into buf; otherwise lease up to limit messages
+	typed typedBuffer
+}
+
+// typedBuffer receives up to count values of size bytes each.
+type typedBuffer struct {
+	base  unsafe.Pointer
+	size  uint64
+	count int
+}
+
+// Delivery tells which message a copying receive got.
+type Delivery struct {
+	Position   uint64
+	Deliveries int // 1, 2, …; saturates at 49
+}
+
+// Receive copies the next message into buf and releases it, as one step: before it the message is in the ring, after it it has been received.
+//
+// Blocks: until a message is ready, ctx ends, the stream ends (io.EOF) or the handle closes.
+// Returns io.ErrShortBuffer, and the size that is needed, when buf is too small; the message stays.
+// Progress: wait-free (SPSC); lock-free (MPMC). A stalled producer delays the messages behind its claim.
+func (q *Consumer) Receive(ctx context.Context, buf []byte) (n int, err error) {
+	if q.guarded {
+		defer q.fault(debug.SetPanicOnFault(true), &err)
+	}
+	if !q.gate.enter(gateOpen) {
+		return 0, q.refused()
+	}
+	if n, err = q.tryReceive(buf); err == ErrEmpty {
+		q.pending = receiving{buf: buf}
+		n, err = q.await(ctx)
+	}
+	q.leave(err)
+	return n, err
+}
+
+// TryReceive copies the next message into buf and releases it, or returns ErrEmpty, or io.EOF at the end of the stream. Blocks: never. See Receive.
+func (q *Consumer) TryReceive(buf []byte) (n int, err error) {
+	if q.guarded {
+		defer q.fault(debug.SetPanicOnFault(true), &err)
+	}
+	if !q.gate.enter(gateOpen) {
+		return 0, q.refused()
+	}
+	if n, err = q.tryReceive(buf); err == ErrEmpty {
+		q.pending = receiving{buf: buf}
+		n, err = q.poll()
+	}
+	q.leave(err)
+	return n, err
+}
+
+// tryReceive is one attempt. ErrEmpty left a note of what stands in the way in q.blocked.
+func (q *Consumer) tryReceive(buf []byte) (int, error) {
+	if q.c.kind == SPSC {
+		return q.spscReceive(buf)
+	}
+	return q.mpmcReceive(buf)
+}
+
+// Next leases the next message: its Bytes alias the ring until Release.
+//
+// Blocks and ends as Receive does. One lease at a time: a further Next or Receive before Release is ErrMisuse.
+// Failure: if the process dies before Release, the ring's policy decides: redelivered with a higher count, or counted as lost.
+func (q *Consumer) Next(ctx context.Context) (m Message, err error) {
+	if err = q.take(ctx, 1, true); err != nil {
+		return Message{}, err
+	}
+	return q.message(0), nil
+}
+
+// TryNext leases the next message, or returns ErrEmpty, or io.EOF. Blocks: never. See Next.
+func (q *Consumer) TryNext() (Message, error) {
+	if err := q.take(nil, 1, false); err != nil {
+		return Message{}, err
+	}
+	return q.message(0), nil
+}
+
+// NextBatch leases 1 to limit messages, in ascending positions; messages that were given back come first, in a batch of their own.
+//
+// Blocks and ends as Next does; it never waits for a second message. A limit below 1 is ErrMisuse.
+func (q *Consumer) NextBatch(ctx context.Context, limit int) (Batch, error) {
+	if err := q.take(ctx, limit, true); err != nil {
+		return Batch{}, err
+	}
+	return Batch{q: q, generation: q.generation, n: len(q.lease.items)}, nil
+}
+
+// TryNextBatch leases 1 to limit messages, or returns ErrEmpty, or io.EOF. Blocks: never. See NextBatch.
+func (q *Consumer) TryNextBatch(limit int) (Batch, error) {
+	if err := q.take(nil, limit, false); err != nil {
+		return Batch{}, err
+	}
+	return Batch{q: q, generation: q.generation, n: len(q.lease.items)}, nil
+}
+
+// take leases up to limit messages.
+func (q *Consumer) take(ctx context.Context, limit int, wait bool) (err error) {
+	if q.guarded {
+		defer q.fault(debug.SetPanicOnFault(true), &err)
+	}
+	if !q.gate.enter(gateOpen) {
+		return q.refused()
+	}
+	if limit < 1 {
+		q.gate.leave(gateOpen)
+		return ErrMisuse
+	}
+	if limit = min(limit, int(q.c.slots)); cap(q.lease.items) < limit {
+		q.lease.items = make([]item, 0, limit)
+	}
+	if err = q.tryTake(limit); err == ErrEmpty {
+		q.pending = receiving{limit: limit}
+		if wait {
+			_, err = q.await(ctx)
+		} else {
+			_, err = q.poll()
+		}
+	}
+	if err != nil {
+		q.leave(err)
+		return err
+	}
+	q.expose()
+	q.generation++
+	q.gate.leave(gateHeld)
+	return nil
+}
+
+func (q *Consumer) tryTake(limit int) error {
+	if q.c.kind == SPSC {
+		return q.spscLease(limit)
+	}
+	return q.mpmcLease(limit)
+}
+
+// All returns an iterator over the messages until the end of the stream. Each message is released after its step, also when the body
+// breaks off; a body that released it already is fine; a body that panics keeps the lease. An error other than io.EOF is yielded once, and ends it.
+func (q *Consumer) All(ctx context.Context) iter.Seq2[Message, error] {
+	return func(yield func(Message, error) bool) {
+		for {
+			m, err := q.Next(ctx)
+			if err == io.EOF {
+				return
+			}
+			if err != nil {
+				yield(Message{}, err)
+				return
+			}
+			more := yield(m, nil)
+			if q.generation == m.generation && q.gate.is() == gateHeld {
+				if err := m.Release(); err != nil {
+					if more {
+						yield(Message{}, err)
+					}
+					return
+				}
+			}
+			if !more {
+				return
+			}
+		}
+	}
+}
+
+// Last tells which message the last successful Receive or TryReceive on this handle got.
+func (q *Consumer) Last() Delivery { return q.last }
+
+// message makes the token for item i of the open lease.
+func (q *Consumer) message(i int) Message {
+	it := &q.lease.items[i]
+	return Message{q: q, data: it.data, n: int(it.n), position: it.p, generation: q.generation, index: int32(i), count: int32(it.count)}
+}
+
+// end releases, or gives back, the messages of the lease up to index i; i < 0 stands for all that are left.
+func (q *Consumer) end(generation uint64, i int, back bool) (err error) {
+	if q == nil {
+		return ErrMisuse
+	}
+	if q.guarded {
+		defer q.fault(debug.SetPanicOnFault(true), &err)
+	}
+	if !q.gate.enter(gateHeld) {
+		return q.refused()
+	}
+	l := &q.lease
+	if i < 0 {
+		i = len(l.items) - 1
+	}
+	if generation != q.generation || i < l.next {
+		q.gate.leave(gateHeld)
+		return ErrMisuse
+	}
+	switch {
+	case back && i != l.next: // the ones before must have been released
+		q.gate.leave(gateHeld)
+		return ErrMisuse
+	case back:
+		q.giveBackLease(false)
+	case q.c.kind == SPSC:
+		q.spscRelease(i)
+	default:
+		q.mpmcRelease(i)
+	}
+	if l.open() {
+		q.gate.leave(gateHeld)
+		return nil
+	}
+	q.generation++
+	q.leave(nil)
+	return nil
+}
+
+// giveBackLease gives everything that is still leased back.
+func (q *Consumer) giveBackLease(byPolicy bool) {
+	if q.c.kind == SPSC {
+		q.spscReturn(byPolicy)
+	} else {
+		q.mpmcReturn(len(q.lease.items)-1, byPolicy)
+	}
+}
+
+// Close ends the registration. An open lease is given back as if the consumer had died, a blocked call returns ErrClosed.
+//
+// Blocks: until a running call on the handle has left, which is short. May come from any goroutine; idempotent.
+func (q *Consumer) Close() error {
+	return q.close(func(was uint32) {
+		if was == gateHeld {
+			q.giveBackLease(true)
+		}
+	})
+}
+
+func (q *Consumer) role() Role { return ConsumerRole }
+
+// attempt tries the pending call once more.
+func (q *Consumer) attempt() (int, error) {
+	switch {
+	case q.pending.limit > 0:
+		return 0, q.tryTake(q.pending.limit)
+	case q.pending.typed.base != nil:
+		return q.tryTyped(q.pending.typed)
+	}
+	return q.tryReceive(q.pending.buf)
+}
+
+// A Message is a leased message. It is a small value; copies stand for the same lease.
+type Message struct {
+	q          *Consumer
+	data       unsafe.Pointer
+	n          int
+	position   uint64
+	generation uint64
+	index      int32
+	count      int32
+}
+
+// Bytes returns the payload. It aliases the ring and is dead after Release, Return or Close.
+func (m Message) Bytes() []byte {
+	if m.q == nil || m.generation != m.q.generation {
+		return nil
+	}
+	return unsafe.Slice((*byte)(m.data), m.n)
+}
+
+// Position returns the message's position: its place in the order of the ring.
+func (m Message) Position() uint64 { return m.position }
+
+// Deliveries returns how often the message has been handed to a consumer, this time included: 1, 2, …; it saturates at 49.
+func (m Message) Deliveries() int { return int(m.count) }
+
+// Redelivered says whether some other delivery may have been seen before: Deliveries is above 1.
+func (m Message) Redelivered() bool { return m.count > 1 }
+
+// Release ends the lease. For a message of a Batch it releases that message and all before it. A second or stale call is ErrMisuse.
+// Blocks: never. Progress: wait-free.
+func (m Message) Release() error { return m.q.end(m.generation, int(m.index), false) }
+
+// Return gives the message back unprocessed: it is delivered again to somebody, with a higher count, whatever the ring's policy for deaths is.
+// For a message of a Batch, the ones before it must have been released, and what the batch holds behind it is given back too.
+func (m Message) Return() error { return m.q.end(m.generation, int(m.index), true) }
+
+// A Batch is a lease of several messages.
+type Batch struct {
+	q          *Consumer
+	generation uint64
+	n          int
+}
+
+// Len returns how many messages the batch was leased with.
+func (b Batch) Len() int { return b.n }
+
+// At returns message i, 0 ≤ i < Len. Out of range, or after the batch was released, it is the zero Message, whose methods are harmless.
+func (b Batch) At(i int) Message {
+	if b.q == nil || b.generation != b.q.generation || i < 0 || i >= b.n {
+		return Message{}
+	}
+	return b.q.message(i)
+}
+
+// Release releases what is left of the batch.
+func (b Batch) Release() error { return b.q.end(b.generation, -1, false) }

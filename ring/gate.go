@@ -1,0 +1,24 @@
+package ring
+
+import (
+	"runtime"
+	"time"
+)
+
+// The states of a gate: who is inside the handle.
+const (
+	gateOpen   = 0 // nobody
+	gateInside = 1 // a call
+	gateHeld   = 2 // nobody, but a lease or a reservation is open
+	gateBroken = 3 // nobody ever again: the ring is corrupt
+	gateClosed = 4 // nobody ever again: the handle is closed
+)
+
+// pauseForOwner waits for a call that is on its way out: calls are short, and blocked ones have been told to end.
+func pauseForOwner(i int) {
+	if i < 100 {
+		runtime.Gosched()
+		return
+	}
+	time.Sleep(50 * time.Microsecond)
+}

@@ -1,0 +1,44 @@
+//go:build race || invariants
+
+package ring
+
+import "sync/atomic"
+
+// gate keeps the calls on one handle apart: a second goroutine that comes while one is inside is turned away with ErrMisuse.
+// In this build every overlap is detected.
+type gate struct {
+	word    atomic.Uint32
+	closing atomic.Uint32
+}
+
+func (g *gate) is() uint32 { return g.word.Load() } // order: G1 acq, heap, pairs G2
+
+// enter goes from a state to gateInside, unless the handle is being closed.
+func (g *gate) enter(from uint32) bool {
+	// order: G1 sc, heap, pairs G2
+	if !g.word.CompareAndSwap(from, gateInside) {
+		return false
+	}
+	// order: G1 sc, heap, pairs G2
+	if g.closing.Load() != 0 {
+		g.word.Store(from) // order: G2 rel, heap, pairs G1
+		return false
+	}
+	return true
+}
+
+// leave ends a call.
+func (g *gate) leave(to uint32) { g.word.Store(to) } // order: G2 rel, heap, pairs G1
+
+// shut keeps new calls out and waits until a running one has left. It returns the state that it found; only one closer may call it.
+func (g *gate) shut() (was uint32) {
+	g.closing.Store(1) // order: G2 sc, heap, pairs G1
+	for i := 0; ; i++ {
+		was = g.word.Load() // order: G3 acq, heap, pairs G2
+		// order: G3 acqrel, heap, pairs G1
+		if was != gateInside && g.word.CompareAndSwap(was, gateClosed) {
+			return was
+		}
+		pauseForOwner(i)
+	}
+}

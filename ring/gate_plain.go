@@ -1,0 +1,52 @@
+//go:build !race && !invariants
+
+package ring
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/cd1900cf/millrace/futex"
+)
+
+// gate keeps the calls on one handle apart: a second goroutine that comes while one is inside is turned away with ErrMisuse.
+// It is a plain word, so detection is on a best-effort basis; builds with -race or -tags invariants detect every overlap.
+type gate struct {
+	word    uint32
+	closing atomic.Uint32
+}
+
+func (g *gate) is() uint32 { return g.word }
+
+// enter goes from a state to gateInside, unless the handle is being closed.
+func (g *gate) enter(from uint32) bool {
+	if g.word != from {
+		return false
+	}
+	g.word = gateInside
+	// order: G1 sc, heap, pairs G2. "I am inside" is stored before "somebody closes" is read; the closer issues the barrier for both.
+	if g.closing.Load() != 0 {
+		g.word = from
+		return false
+	}
+	return true
+}
+
+// leave ends a call.
+func (g *gate) leave(to uint32) { g.word = to }
+
+// shut keeps new calls out and waits until a running one has left. It returns the state that it found; only one closer may call it.
+func (g *gate) shut() (was uint32) {
+	g.closing.Store(1) // order: G2 sc, heap, pairs G1
+	if futex.Membarrier() != nil {
+		time.Sleep(time.Millisecond) // without a barrier: longer than any store stays in a store buffer
+	}
+	for i := 0; ; i++ {
+		was = atomic.LoadUint32(&g.word) // order: G3 acq, heap, pairs the owner's plain stores (x86 and the barrier), pairs G1
+		if was != gateInside {
+			atomic.StoreUint32(&g.word, gateClosed) // order: G3 rel, heap, pairs G1
+			return was
+		}
+		pauseForOwner(i)
+	}
+}

@@ -1,0 +1,171 @@
+package ring
+
+import (
+	"errors"
+	"time"
+
+	"github.com/cd1900cf/millrace/futex"
+	"github.com/cd1900cf/millrace/internal/atomicx"
+	"github.com/cd1900cf/millrace/internal/layout"
+	"github.com/cd1900cf/millrace/internal/testpoint"
+)
+
+// Role says what a participant is.
+type Role uint32
+
+const (
+	ProducerRole Role = 1
+	ConsumerRole Role = 2
+)
+
+func (r Role) String() string {
+	switch r {
+	case ProducerRole:
+		return "producer"
+	case ConsumerRole:
+		return "consumer"
+	}
+	return "nobody"
+}
+
+// handle is what producers and consumers have in common: a registration.
+type handle struct {
+	c    *core
+	ring *Ring
+	me   *participant
+	id   uint32
+	kind Role
+
+	fenced    bool // publish with a full fence (FORMAT 8.4)
+	guarded   bool // turn faults into ErrSegmentLost
+	unguarded bool // asked for: do not
+	exposed   bool // slices into the ring were handed out
+
+	gate    gate
+	blocked blockage
+	broken  error
+
+	lock    locker
+	waiter  *futex.Waiter
+	spin    int       // how long it paid to spin
+	looked  time.Time // last look for the dead by a Try call
+	roster  uint32    // roster at that look
+	peer    int       // a participant of the other role that was alive at the last look
+	stalled stallWatch
+}
+
+// blockage notes what an unsuccessful attempt found in its way: the state word w at a position.
+type blockage struct {
+	at, word uint64
+}
+
+// owned says whether somebody's claim, lease or unfinished release stands in the way.
+func (b blockage) owned() bool {
+	st := stateOf(b.word)
+	return st == stateClaimed || st == stateDone || isTaken(b.word)
+}
+
+// full notes that position at is in the way and returns ErrFull.
+func (p *Producer) full(at uint64) error {
+	p.blocked = blockage{at: at}
+	if p.c.kind == MPMC {
+		p.blocked.word = p.c.state(at).Load() // order: P1 acq, pairs P3 L2
+	}
+	return ErrFull
+}
+
+// hold notes the first position of an open lease or reservation (position + 1), or that there is none (0).
+func (h *handle) hold(v uint64) {
+	atomicx.StoreRelaxed(&h.me.held, v) // order: L1 rlx, pairs V0: ordered before the claim by L2
+}
+
+// expose keeps the address range of the mapping for ever, because slices into it are handed out.
+func (h *handle) expose() {
+	if !h.exposed {
+		h.exposed = true
+		h.ring.expose()
+	}
+}
+
+// refused says why a call could not enter.
+func (h *handle) refused() error {
+	switch {
+	case h.closed():
+		return ErrClosed
+	case h.gate.is() == gateBroken:
+		return h.broken
+	}
+	return ErrMisuse
+}
+
+func (h *handle) closed() bool {
+	return h.gate.closing.Load() != 0 // order: G1 acq, heap, pairs G2
+}
+
+// leave ends a call. After corruption nobody enters again.
+func (h *handle) leave(err error) {
+	if err != nil && errors.Is(err, ErrCorrupt) {
+		h.broken = err
+		h.gate.leave(gateBroken)
+		h.ring.log("corrupt segment", "error", err)
+		return
+	}
+	h.gate.leave(gateOpen)
+}
+
+// wake wakes up to n sleepers after something was published.
+func (h *handle) wake(e *event, n uint64) {
+	if calls := e.notify(n); calls > 0 {
+		bump(&h.me.wakes, calls)
+	}
+}
+
+// wakeAll wakes every sleeper of e, if there may be one.
+func (h *handle) wakeAll(e *event) { h.wake(e, 1<<32) }
+
+// wakeEverybody makes every sleeper look again.
+func (h *handle) wakeEverybody() {
+	h.c.ctl.notEmpty.notifyAll()
+	h.c.ctl.notFull.notifyAll()
+	bump(&h.me.wakes, 2)
+}
+
+// close is Close of both roles; settle gives up what the handle still holds.
+func (h *handle) close(settle func(was uint32)) (err error) {
+	if !h.ring.forget(h) {
+		return nil
+	}
+	if h.guarded {
+		defer h.ring.fault(&err)()
+	}
+	h.waiter.Close()
+	settle(h.gate.shut()) // X1
+	testpoint.Hit("X1")
+	s := h.c.session(int(h.id), h.kind)
+	h.me.ended.Store(uint64(time.Now().UnixNano()) << 1) // order: X2 rlx, pairs E2
+	s.closed.Add(1)                                      // order: X2 rel, pairs X5
+	testpoint.Hit("X2")
+	h.c.ctl.roster.Add(1) // order: X3 rel, pairs E1
+	testpoint.Hit("X3")
+	h.wakeEverybody() // X4
+	testpoint.Hit("X4")
+	return h.lock.Close() // X5
+}
+
+// locks is where a ring gets the lock that a participant holds for its life.
+type locks interface{ newLock() (locker, error) }
+
+// locker is a description of its own with write locks on bytes.
+type locker interface {
+	Add(b int64) error
+	Drop(b int64) error
+	Close() error
+}
+
+// roleByte is the byte that the one producer, or consumer, of an SPSC ring locks.
+func roleByte(role Role) int64 {
+	if role == ProducerRole {
+		return layout.LockProducer
+	}
+	return layout.LockConsumer
+}

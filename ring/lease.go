@@ -1,0 +1,220 @@
+package ring
+
+import (
+	"unsafe"
+
+	"github.com/cd1900cf/millrace/internal/atomicx"
+	"github.com/cd1900cf/millrace/internal/testpoint"
+)
+
+// Leases: messages that a consumer has taken and not yet released, docs/FORMAT.md sections 9.4 and 10.2.
+
+// lease is what a consumer holds. Messages are released from the front.
+type lease struct {
+	items  []item
+	next   int    // first message that is not released
+	end    uint64 // MPMC: end of the one extent that all items share, when shared
+	shared bool
+}
+
+// item is one leased message.
+type item struct {
+	p, e  uint64 // positions
+	r     uint64 // times it was given back
+	data  unsafe.Pointer
+	n     uint64
+	count int // deliveries, this one included
+}
+
+func (l *lease) open() bool { return l.next < len(l.items) }
+
+// mpmcLease takes the next 1..limit messages, L1, L2.
+func (q *Consumer) mpmcLease(limit int) error {
+	c := q.c
+	for step := 0; step < c.maxSteps; step++ {
+		f, err := q.mpmcFind()
+		if err != nil {
+			if step > 0 {
+				q.hold(0)
+			}
+			return err
+		}
+		at, n, ok := c.mpmcMessage(f)
+		if !ok {
+			if c.state(f.p).Load() != f.w { // order: C2 acq, pairs C4: somebody took it meanwhile
+				continue
+			}
+			return corrupt("length word", f.p, c.entry(f.p).length.Load()) // order: C3 rlx, pairs P4
+		}
+		r := givenBack(f.w)
+		l := &q.lease
+		l.items = append(l.items[:0], item{f.p, f.e, r, at, n, deliveries(r)})
+		l.next = 0
+		end := f.e
+		if r == 0 && limit > 1 {
+			end = q.extend(f.p, limit)
+		}
+		q.hold(f.p + 1) // L1
+		testpoint.Hit("L1")
+		// order: L2 acqrel, pairs P6 V3
+		if !c.state(f.p).CompareAndSwap(f.w, takenWord(end, q.id, r)) {
+			continue
+		}
+		testpoint.Hit("L2")
+		l.end, l.shared = end, r == 0
+		if r > 0 {
+			q.takeReturned(limit)
+		}
+		q.taken()
+		return nil
+	}
+	return corrupt("state word", q.pos, c.state(q.pos).Load()) // order: C2 acq, pairs P6
+}
+
+// extend adds the committed messages behind p that nobody has passed, up to limit in all, and returns the end of the last (I2).
+func (q *Consumer) extend(p uint64, limit int) (end uint64) {
+	c, l := q.c, &q.lease
+	end = l.items[0].e
+	for x := end; len(l.items) < limit && x-p < c.slots; {
+		w := c.state(x).Load() // order: C2 acq, pairs P6
+		stand, e := stand(w, x, c.slots)
+		if stand == standPassed { // skipped, discarded or padding
+			x++
+			continue
+		}
+		if stand != standReady || givenBack(w) != 0 || e-p > c.slots {
+			break
+		}
+		at, n, ok := c.mpmcMessage(found{x, w, e})
+		if !ok {
+			break
+		}
+		l.items = append(l.items, item{x, e, 0, at, n, 1})
+		x, end = e, e
+	}
+	return end
+}
+
+// takeReturned takes further messages that were given back, one word each, up to limit messages in all.
+func (q *Consumer) takeReturned(limit int) {
+	c, l := q.c, &q.lease
+	for tries := uint64(0); len(l.items) < limit && tries < c.slots; tries++ {
+		f, ok := q.rescue()
+		if !ok {
+			return
+		}
+		at, n, ok := c.mpmcMessage(f)
+		if !ok || int64(f.p-l.items[len(l.items)-1].p) < 0 {
+			return // positions in a batch ascend
+		}
+		r := givenBack(f.w)
+		// order: L2 acqrel, pairs V3
+		if c.state(f.p).CompareAndSwap(f.w, takenWord(f.e, q.id, r)) {
+			l.items = append(l.items, item{f.p, f.e, r, at, n, deliveries(r)})
+		}
+	}
+}
+
+// taken notes what the new lease holds, after the fact.
+func (q *Consumer) taken() {
+	l := &q.lease
+	if first := &l.items[0]; first.p == q.pos { // after a rescue the own candidate stays
+		q.passed(q.pos, later(first.e, l.end))
+	}
+	q.countTaken()
+}
+
+// countTaken counts the messages of the new lease.
+func (q *Consumer) countTaken() {
+	l := &q.lease
+	bump(&q.me.received, uint64(len(l.items)))
+	if !l.shared {
+		again := uint64(0)
+		for i := range l.items {
+			if l.items[i].count > 1 {
+				again++
+			}
+		}
+		bump(&q.me.redelivered, again)
+	}
+	testpoint.Hit("L2 counted")
+}
+
+// mpmcRelease releases the messages up to index i, L3, L4.
+func (q *Consumer) mpmcRelease(i int) {
+	l := &q.lease
+	if !l.shared {
+		for ; l.next <= i; l.next++ {
+			q.free(l.items[l.next].p, l.items[l.next].e)
+		}
+	} else {
+		p, m := q.cut(i)
+		q.free(p, m)
+	}
+	q.unhold()
+	if q.c.ctl.notFull.pending() { // order: N1 sc, pairs W1
+		q.wakeAll(&q.c.ctl.notFull)
+	}
+}
+
+// cut ends the part of the lease that goes up to index i, and gives the rest, if any, a word of its own. It returns the part's extent.
+func (q *Consumer) cut(i int) (p, m uint64) {
+	l := &q.lease
+	p, m = l.items[l.next].p, l.end
+	if i+1 < len(l.items) {
+		m = l.items[i+1].p
+		// order: L3 rel, pairs V2: while both words stand, both name this consumer
+		atomicx.StoreRelease(q.c.state(m), takenWord(l.end, q.id, 0))
+		testpoint.Hit("L3 rest")
+	}
+	l.next = i + 1
+	return p, m
+}
+
+// free ends the lease of the extent [p, e).
+func (q *Consumer) free(p, e uint64) {
+	c := q.c
+	if e-p == 1 {
+		publish(c.state(p), freeWord(p+c.slots), q.fenced) // order: L3 rel, pairs P1 and N1
+		testpoint.Hit("L3")
+		return
+	}
+	atomicx.StoreRelease(c.state(p), doneWord(e, q.id)) // order: L3 rel, pairs V2
+	testpoint.Hit("L3 done")
+	q.freeDone(p, e)
+}
+
+// unhold notes the first message that is still held, or none. L4
+func (q *Consumer) unhold() {
+	if l := &q.lease; l.open() {
+		q.hold(l.items[l.next].p + 1)
+	} else {
+		q.hold(0)
+	}
+	testpoint.Hit("L4")
+}
+
+// mpmcReturn gives the messages from the first one held up to index i back: redelivered, or, with byPolicy, as the policy says for a dead consumer.
+func (q *Consumer) mpmcReturn(i int, byPolicy bool) {
+	c, l := q.c, &q.lease
+	for l.next <= i {
+		it := l.items[l.next]
+		if l.shared {
+			q.cut(l.next)
+		} else {
+			l.next++
+		}
+		w := c.state(it.p).Load() // order: L3 rlx, own word
+		if c.lost(it.r, byPolicy) {
+			c.count(it.p, w, accountLost)
+			q.free(it.p, it.e)
+		} else {
+			atomicx.StoreRelease(c.state(it.p), readyWord(it.e, nextGivenBack(it.r))) // order: L3 rel, pairs C2
+			testpoint.Hit("given back")
+		}
+	}
+	c.ctl.returns.Add(1) // order: V4 sc, pairs C0
+	testpoint.Hit("V4")
+	q.wakeEverybody()
+	q.unhold()
+}

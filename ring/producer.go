@@ -1,0 +1,262 @@
+package ring
+
+import (
+	"context"
+	"runtime/debug"
+	"unsafe"
+
+	"github.com/cd1900cf/millrace/internal/layout"
+	"github.com/cd1900cf/millrace/internal/testpoint"
+)
+
+// A Producer sends messages into a ring. It is used by one goroutine at a time; misuse is detected. Several may exist per process.
+type Producer struct {
+	handle
+	pos   uint64 // own candidate: every position below it is claimed
+	limit uint64 // SPSC: private copy of the space that was given back
+
+	resv             reservation
+	generation       uint64
+	waitForConsumers bool
+	typed            bool
+
+	pending     sending // what a blocked call is trying to do
+	pendingDone int     // messages of pending.batch that the last attempt sent
+}
+
+// reservation is an open claim.
+type reservation struct {
+	head uint64 // first position of the extent, padding included
+	at   uint64 // position of the message
+	end  uint64 // behind the last slot
+	data unsafe.Pointer
+	n    uint64
+	word uint64 // length word for n bytes
+}
+
+// sending is the argument of a blocking call, so that trying again needs no closure.
+type sending struct {
+	what  uint8
+	msg   []byte
+	n     uint64
+	batch batch
+}
+
+const (
+	sendOne uint8 = iota
+	sendReserve
+	sendBatch
+)
+
+// Send commits a copy of msg.
+//
+// Blocks: until the message fits, ctx ends, the handle closes, or nobody is left to read (ErrNoConsumers).
+// Progress: wait-free when there is space (SPSC); lock-free (MPMC). A stalled consumer, or in an MPMC ring a stalled lease, can keep the ring full.
+// Units: at most MaxMessage bytes, otherwise *SizeError.
+// Failure: when it returned nil the message stays until a consumer has released it, whoever dies; see docs/FAILURES.md.
+func (p *Producer) Send(ctx context.Context, msg []byte) (err error) {
+	if p.guarded {
+		defer p.fault(debug.SetPanicOnFault(true), &err)
+	}
+	if !p.gate.enter(gateOpen) {
+		return p.refused()
+	}
+	if err = p.trySend(msg); err != nil {
+		if err == ErrFull {
+			p.pending = sending{what: sendOne, msg: msg}
+			err = p.await(ctx)
+		}
+	}
+	p.leave(err)
+	return err
+}
+
+// TrySend commits a copy of msg, or returns ErrFull.
+//
+// Blocks: never. Progress: wait-free (SPSC); lock-free (MPMC).
+// Units: at most MaxMessage bytes, otherwise *SizeError.
+func (p *Producer) TrySend(msg []byte) (err error) {
+	if p.guarded {
+		defer p.fault(debug.SetPanicOnFault(true), &err)
+	}
+	if !p.gate.enter(gateOpen) {
+		return p.refused()
+	}
+	if err = p.trySend(msg); err == ErrFull && p.unblock() {
+		err = p.trySend(msg)
+	}
+	p.leave(err)
+	return err
+}
+
+// trySend is one attempt. ErrFull left a note of what stands in the way in p.blocked.
+func (p *Producer) trySend(msg []byte) error {
+	if p.c.kind == SPSC {
+		return p.spscSend(msg)
+	}
+	return p.mpmcSend(msg)
+}
+
+// Reserve claims room for a message of n bytes, to be filled in place.
+//
+// Blocks: as Send does. Returns a Reservation that must be committed or discarded; until then every other call on the handle is ErrMisuse.
+// Lifetime: its Bytes alias the ring and die with Commit, Discard and Close.
+// Visibility: nothing is readable before Commit. Failure: if the process dies before, the claim is skipped and counted.
+func (p *Producer) Reserve(ctx context.Context, n int) (_ Reservation, err error) {
+	if p.guarded {
+		defer p.fault(debug.SetPanicOnFault(true), &err)
+	}
+	if !p.gate.enter(gateOpen) {
+		return Reservation{}, p.refused()
+	}
+	if err = p.tryReserve(uint64(n)); err == ErrFull {
+		p.pending = sending{what: sendReserve, n: uint64(n)}
+		err = p.await(ctx)
+	}
+	return p.reserved(err)
+}
+
+// TryReserve claims room for a message of n bytes, or returns ErrFull. Blocks: never. See Reserve.
+func (p *Producer) TryReserve(n int) (_ Reservation, err error) {
+	if p.guarded {
+		defer p.fault(debug.SetPanicOnFault(true), &err)
+	}
+	if !p.gate.enter(gateOpen) {
+		return Reservation{}, p.refused()
+	}
+	if err = p.tryReserve(uint64(n)); err == ErrFull && p.unblock() {
+		err = p.tryReserve(uint64(n))
+	}
+	return p.reserved(err)
+}
+
+func (p *Producer) tryReserve(n uint64) error {
+	if n > p.c.maxMessage {
+		return p.tooLarge(n)
+	}
+	k := p.c.slotsFor(n)
+	var head, at uint64
+	var err error
+	if p.c.kind == SPSC {
+		head, at, err = p.spscReserve(k)
+	} else {
+		head, at, err = p.mpmcClaim(k)
+	}
+	if err != nil {
+		return err
+	}
+	p.resv = reservation{head: head, at: at, end: at + k, n: n}
+	p.resv.data, p.resv.word = p.c.place(at, n)
+	p.hold(head + 1)
+	testpoint.Hit("reserved")
+	return nil
+}
+
+// reserved ends a successful or failed reserve call.
+func (p *Producer) reserved(err error) (Reservation, error) {
+	if err != nil {
+		p.leave(err)
+		return Reservation{}, err
+	}
+	p.expose()
+	p.generation++
+	p.gate.leave(gateHeld)
+	return Reservation{p: p, data: p.resv.data, n: int(p.resv.n), generation: p.generation}, nil
+}
+
+// tooLarge makes the error for a message that can never fit. A negative int arrives as a huge n.
+func (p *Producer) tooLarge(n uint64) error {
+	return &SizeError{Got: int(n), Max: int(p.c.maxMessage)}
+}
+
+// finish ends the open reservation: n bytes of it are committed, or none.
+func (p *Producer) finish(r Reservation, n int, commit bool) (err error) {
+	if p == nil {
+		return ErrMisuse
+	}
+	if p.guarded {
+		defer p.fault(debug.SetPanicOnFault(true), &err)
+	}
+	if !p.gate.enter(gateHeld) {
+		return p.refused()
+	}
+	switch {
+	case r.generation != p.generation:
+		p.gate.leave(gateHeld)
+		return ErrMisuse
+	case commit && uint64(n) > p.resv.n:
+		p.gate.leave(gateHeld)
+		return &SizeError{Got: n, Max: int(p.resv.n)}
+	}
+	p.generation++
+	p.settleReservation(uint64(n), commit)
+	p.leave(nil)
+	return nil
+}
+
+// settleReservation commits the first n bytes of the open reservation, or discards it.
+func (p *Producer) settleReservation(n uint64, commit bool) {
+	if p.c.kind == SPSC {
+		p.spscFinish(n, commit)
+	} else {
+		p.mpmcFinish(n, commit)
+	}
+	p.hold(0)
+	if !commit {
+		bump(&p.me.discarded, 1)
+	}
+}
+
+// A Reservation is room for one message that is being filled in place.
+type Reservation struct {
+	p          *Producer
+	data       unsafe.Pointer
+	n          int
+	generation uint64
+}
+
+// Bytes returns the reserved room. It aliases the ring and is dead after Commit, CommitN, Discard or Close.
+func (r Reservation) Bytes() []byte {
+	if r.p == nil || r.generation != r.p.generation {
+		return nil
+	}
+	return unsafe.Slice((*byte)(r.data), r.n)
+}
+
+// Commit publishes the whole message. Blocks: never. Progress: wait-free. A second or stale call is ErrMisuse.
+func (r Reservation) Commit() error { return r.p.finish(r, r.n, true) }
+
+// CommitN publishes the first n bytes; *SizeError when more were asked for than reserved, and the reservation stays open.
+func (r Reservation) CommitN(n int) error { return r.p.finish(r, n, true) }
+
+// Discard gives the room back; the message never existed. It is counted.
+func (r Reservation) Discard() error { return r.p.finish(r, 0, false) }
+
+// Close ends the registration. An open Reservation is discarded, a blocked call returns ErrClosed.
+//
+// Blocks: until a running call on the handle has left, which is short. May come from any goroutine; idempotent.
+func (p *Producer) Close() error {
+	return p.close(func(was uint32) {
+		if was == gateHeld {
+			p.settleReservation(0, false)
+		}
+	})
+}
+
+func (p *Producer) role() Role { return ProducerRole }
+
+// attempt tries the pending call once more.
+func (p *Producer) attempt() error {
+	switch p.pending.what {
+	case sendOne:
+		return p.trySend(p.pending.msg)
+	case sendReserve:
+		return p.tryReserve(p.pending.n)
+	}
+	var err error
+	p.pendingDone, err = p.tryPart(p.pending.batch)
+	return err
+}
+
+// shorter is the length word of n bytes that lie where a larger reservation put them.
+func shorter(word, n uint64) uint64 { return word&^uint64(layout.LengthMask) | n }

@@ -1,0 +1,279 @@
+package ring
+
+import (
+	"github.com/cd1900cf/millrace/internal/atomicx"
+	"github.com/cd1900cf/millrace/internal/layout"
+	"github.com/cd1900cf/millrace/internal/testpoint"
+)
+
+// The SPSC ring, docs/FORMAT.md section 10.
+//
+// From producer to consumer: the state word beside the message, as in FastForward (Giacomoni, Moseley, Vachharajani, PPoPP 2008), so that a small
+// message and the news of it travel in one cache line. From consumer to producer: a position, as in Lamport's queue, read only when the private
+// copy is used up. Deviations: the word carries the position, so stale words never look new and nobody has to clear them; a batch of equal
+// messages is published by one word (RUN); the exact position and the space given back are two words, so that the consumer's line
+// moves to the producer once in a stride.
+//
+// Who owns a slot: the producer from limit + N down to its own position, the consumer from there to its own. S4 hands slots to the
+// consumer, D4 hands them back. Progress: every operation is wait-free.
+
+// strideShift: space is given back when 1/2^strideShift of the ring is consumed.
+const strideShift = 3
+
+// room says whether the positions up to e are free, S1. ErrFull left a note of what stands in the way.
+func (p *Producer) room(e uint64) error {
+	c := p.c
+	for try := 0; e-p.limit > c.slots; try++ {
+		var now uint64
+		switch try {
+		case 0:
+			now = c.ctl.spacePosition.Load() // order: S1 acq, pairs D5: the consumer has read what is overwritten next
+		case 1:
+			now = c.ctl.consumerPosition.Load() // order: S1 acq, pairs D4
+		default:
+			return p.full(e - c.slots)
+		}
+		if int64(p.pos-now) < 0 || try == 1 && p.pos-now > c.slots { // ahead of the producer, or more than the ring behind
+			return corrupt("consumer position", p.pos, now)
+		}
+		if int64(now-p.limit) > 0 {
+			p.limit = now
+		}
+	}
+	return nil
+}
+
+// spscSend sends one message, S1..S6.
+func (p *Producer) spscSend(msg []byte) error {
+	c := p.c
+	n := uint64(len(msg))
+	t := p.pos
+	k := uint64(1)
+	if n > c.slotSize {
+		if n > c.maxMessage {
+			return p.tooLarge(n)
+		}
+		k = c.slotsFor(n)
+		if pad := c.pad(t, k); pad != 0 {
+			if err := p.room(t + pad + k); err != nil {
+				return err
+			}
+			p.skipToStart(pad)
+			t = p.pos
+		}
+	}
+	if t+k-p.limit > c.slots {
+		if err := p.room(t + k); err != nil {
+			return err
+		}
+	}
+	e := c.entry(t)
+	at, word := c.place(t, n)
+	put(at, msg)
+	testpoint.Hit("S3 payload")
+	atomicx.StoreRelaxed(&e.length, word) // order: S3 rlx, pairs D2: published by S4
+	testpoint.Hit("S3")
+	publish(&e.state, spscReadyWord(t+k, 0), p.fenced) // order: S4 rel, pairs D1 and N1
+	testpoint.Hit("S4")
+	p.committed(t+k, 1)
+	return nil
+}
+
+// committed notes that everything below position e is published, S5, S6.
+func (p *Producer) committed(e, messages uint64) {
+	c := p.c
+	p.pos = e
+	atomicx.StoreRelaxed(&c.ctl.producerPosition, e) // order: S5 rlx, pairs nothing: read by observers and by the next producer
+	testpoint.Hit("S5")
+	bump(&p.me.sent, messages)
+	if c.ctl.notEmpty.pending() { // order: N1 sc, pairs W1
+		p.wake(&c.ctl.notEmpty, messages)
+	}
+}
+
+// skipToStart publishes padding up to the end of the ring, S2. The room was checked.
+func (p *Producer) skipToStart(pad uint64) {
+	c := p.c
+	t := p.pos
+	atomicx.StoreRelaxed(&c.entry(t).length, layout.FlagPad)  // order: S3 rlx, pairs D2: published by S2
+	atomicx.StoreRelease(c.state(t), spscReadyWord(t+pad, 0)) // order: S2 rel, pairs D1
+	testpoint.Hit("S2")
+	p.pos = t + pad
+	bump(&p.me.padding, pad)
+}
+
+// spscReserve makes room for k slots that do not wrap.
+func (p *Producer) spscReserve(k uint64) (head, at uint64, err error) {
+	t := p.pos
+	pad := p.c.pad(t, k)
+	if err := p.room(t + pad + k); err != nil {
+		return 0, 0, err
+	}
+	if pad != 0 {
+		p.skipToStart(pad)
+		t = p.pos
+	}
+	atomicx.StoreRelaxed(&p.c.ctl.reservedPosition, t+1) // order: S3 rlx, pairs nothing: read by observers and by the next producer
+	testpoint.Hit("S1 reserved")
+	return t, t, nil
+}
+
+// spscFinish ends the open reservation.
+func (p *Producer) spscFinish(n uint64, commit bool) {
+	c, r := p.c, p.resv
+	if !commit {
+		atomicx.StoreRelaxed(&c.ctl.reservedPosition, 0) // order: S5 rlx, pairs nothing
+		testpoint.Hit("discarded")
+		return
+	}
+	end := r.at + c.slotsFor(n)
+	atomicx.StoreRelaxed(&c.entry(r.at).length, shorter(r.word, n)) // order: S3 rlx, pairs D2: published by S4
+	testpoint.Hit("S3")
+	publish(c.state(r.at), spscReadyWord(end, 0), p.fenced) // order: S4 rel, pairs D1 and N1
+	testpoint.Hit("S4")
+	atomicx.StoreRelaxed(&c.ctl.reservedPosition, 0) // order: S5 rlx, pairs nothing
+	p.committed(end, 1)
+}
+
+// spscFind finds the message at the own position, D1, D2. The fields of the item are set; nothing is taken.
+func (q *Consumer) spscFind(it *item) error {
+	c := q.c
+	for step := uint64(0); step <= c.slots; step++ {
+		h := q.pos
+		if int64(q.runEnd-h) > 0 {
+			*it = item{h, h + 1, 0, c.cell(h), q.runLength, 1}
+			return nil
+		}
+		ent := c.entry(h)
+		w := ent.state.Load() // order: D1 acq, pairs S4 S2
+		e, ok := spscEnd(w, h, c.slots)
+		if !ok {
+			return ErrEmpty
+		}
+		length := ent.length.Load() // order: D2 rlx, pairs S3: ordered by D1
+		r := givenBack(w)
+		if length&layout.FlagPad != 0 {
+			if !q.stepOver(h, e) {
+				return corrupt("state word", h, w)
+			}
+			continue
+		}
+		if length&layout.FlagRun != 0 {
+			n := length &^ layout.FlagRun
+			if n > c.slotSize || r != 0 {
+				return corrupt("length word", h, length)
+			}
+			q.enterRun(e, n)
+			continue
+		}
+		at, n, ok := c.payload(h, e-h, length)
+		if !ok {
+			return corrupt("length word", h, length)
+		}
+		if c.maxDeliveries > 0 && r >= c.maxDeliveries { // given back beyond the limit, and already counted as lost
+			if !q.stepOver(h, e) {
+				return corrupt("state word", h, w)
+			}
+			continue
+		}
+		*it = item{h, e, r, at, n, deliveries(r)}
+		return nil
+	}
+	return corrupt("state word", q.pos, c.state(q.pos).Load()) // order: D1 acq, pairs S4
+}
+
+// enterRun notes a run for oneself and, before the position moves into it, for a successor.
+func (q *Consumer) enterRun(e, n uint64) {
+	q.runEnd, q.runLength = e, n
+	atomicx.StoreRelaxed(&q.c.ctl.runLength, n) // order: D2 rlx, pairs D2 of a successor: published by the next store
+	atomicx.StoreRelease(&q.c.ctl.runEnd, e)    // order: D2 rel, pairs D2 of a successor
+	testpoint.Hit("D2 run")
+}
+
+// stepOver passes an extent that holds no message to receive.
+func (q *Consumer) stepOver(h, e uint64) bool {
+	if !q.lease.open() {
+		q.giveSpace(e)
+	}
+	q.pos = e
+	return e != h
+}
+
+// giveSpace makes e the exact position, D4, and gives the space below it back in strides, D5.
+func (q *Consumer) giveSpace(e uint64) {
+	c := q.c
+	publish(&c.ctl.consumerPosition, e, q.fenced) // order: D4 rel, pairs S1 and N1
+	testpoint.Hit("D4")
+	if e-q.given > c.slots>>strideShift {
+		q.given = e
+		atomicx.StoreRelease(&c.ctl.spacePosition, e) // order: D5 rel, pairs S1
+		testpoint.Hit("D5")
+	}
+	if c.ctl.notFull.pending() { // order: N1 sc, pairs W1
+		q.wakeAll(&c.ctl.notFull)
+	}
+}
+
+// spscReceive copies the next message into buf, D1..D6. It changes nothing when buf is too small.
+func (q *Consumer) spscReceive(buf []byte) (int, error) {
+	var it item
+	if err := q.spscFind(&it); err != nil {
+		return 0, err
+	}
+	if it.n > uint64(len(buf)) {
+		return int(it.n), errShortBuffer
+	}
+	copy(buf, view(it.data, it.n))
+	testpoint.Hit("D3")
+	q.pos = it.e
+	q.giveSpace(it.e)
+	q.last = Delivery{Position: it.p, Deliveries: it.count}
+	bump(&q.me.received, 1)
+	if it.count > 1 {
+		bump(&q.me.redelivered, 1)
+	}
+	return int(it.n), nil
+}
+
+// spscLease takes the next 1..limit messages.
+func (q *Consumer) spscLease(limit int) error {
+	l := &q.lease
+	l.items, l.next = l.items[:0], 0
+	var it item
+	for len(l.items) < limit {
+		if err := q.spscFind(&it); err != nil {
+			if len(l.items) > 0 {
+				break
+			}
+			return err
+		}
+		l.items = append(l.items, it)
+		q.pos = it.e
+	}
+	l.shared = false
+	q.hold(l.items[0].p + 1)
+	atomicx.StoreRelease(&q.c.ctl.leaseEnd, q.pos) // order: L2 rel, pairs nothing concurrent: read by the next consumer
+	testpoint.Hit("D lease")
+	q.countTaken()
+	return nil
+}
+
+// spscRelease releases the messages up to index i.
+func (q *Consumer) spscRelease(i int) {
+	l := &q.lease
+	l.next = i + 1
+	q.giveSpace(l.items[i].e)
+	q.unhold()
+}
+
+// spscReturn gives the messages that are still held up to index i back, and everything behind them that was looked at becomes unread again.
+func (q *Consumer) spscReturn(byPolicy bool) {
+	l := &q.lease
+	from := l.items[l.next].p
+	l.next = len(l.items)
+	q.pos = q.c.spscGiveBack(from, q.pos, byPolicy)
+	q.given = min(q.given, q.pos)
+	q.runEnd = q.pos
+	q.unhold()
+	q.wakeEverybody()
+}

@@ -1,0 +1,350 @@
+package ring
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"time"
+
+	"github.com/cd1900cf/millrace/futex"
+	"github.com/cd1900cf/millrace/internal/layout"
+)
+
+// Waiting, docs/FORMAT.md section 8: a short spin, then the kernel, in bounded sleeps. After each sleep the waiter looks for what nobody would
+// wake it for: a dead participant in its way, the end of the stream, nobody left to read.
+
+const (
+	// tick bounds every sleep: what a waker's death costs, and with it the notice of a death (CONTRACT 10 allows 100 ms).
+	tick = 40 * time.Millisecond
+	// pollingTick bounds it while a participant is registered that neither fences nor can be fenced (FORMAT 8.4).
+	pollingTick = time.Millisecond
+	// heldTick bounds it at the end of a stream, while another consumer holds a message: its release wakes no consumer.
+	heldTick = 5 * time.Millisecond
+	// lookEvery is how often a Try call that finds its way blocked looks for the dead.
+	lookEvery = 20 * time.Millisecond
+	// stallAfter is how long somebody holds on to one position before it is called stalled.
+	stallAfter = 100 * time.Millisecond
+
+	spinLeast = 32   // attempts before parking that are always made
+	spinMost  = 1024 // and while spinning pays
+	spinClose = 64   // attempts that follow each other closely
+)
+
+// relax lets time pass before attempt i of a spin: little at first; later it also lets other goroutines run.
+func relax(i int) {
+	switch {
+	case i < spinClose:
+		futex.Pause(1)
+	case i%16 == 0:
+		runtime.Gosched()
+	default:
+		futex.Pause(8)
+	}
+}
+
+// spins returns how many attempts to make before parking.
+func (h *handle) spins() int {
+	if runtime.NumCPU() == 1 {
+		return 0
+	}
+	return max(spinLeast, h.spin)
+}
+
+// spun learns whether spinning paid.
+func (h *handle) spun(paid bool) {
+	if paid {
+		h.spin = min(spinMost, max(spinLeast, h.spin)*2)
+	} else {
+		h.spin /= 2
+	}
+}
+
+// nap returns how long to sleep at most, after making sure that plain-store publishers of the other role cannot be missed (W2).
+func (h *handle) nap(other Role) time.Duration {
+	c := h.c
+	polling, plain := false, false
+	for id := range c.participants {
+		if !c.session(id, other).open() {
+			continue
+		}
+		switch how := c.participant(id).publish.Load(); { // order: W2 acq, pairs R3
+		case how&layout.PublishFenced != 0:
+		case how&layout.PublishMembarrier != 0:
+			plain = true
+		default:
+			polling = true
+		}
+	}
+	// order: W2 sc REQUIRED, pairs P6-N1: the barrier makes every running publisher's store visible before W3 reads, or its N1 see W1.
+	if plain && futex.Membarrier() != nil {
+		polling = true
+	}
+	if polling {
+		return pollingTick
+	}
+	return tick
+}
+
+// removed says whether the ring was removed by force.
+func (c *core) removed() bool {
+	return c.ctl.removed.Load() != 0 // order: X6 acq, pairs X6
+}
+
+// await makes the pending call succeed, or says why it cannot.
+func (p *Producer) await(ctx context.Context) error {
+	err := p.awaitSpace(ctx)
+	p.pending = sending{}
+	return err
+}
+
+func (p *Producer) awaitSpace(ctx context.Context) error {
+	for i := range p.spins() {
+		relax(i)
+		if err := p.attempt(); err != ErrFull {
+			p.spun(true)
+			return err
+		}
+	}
+	p.spun(false)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	p.waiter.Begin(ctx)
+	defer p.waiter.End()
+	p.stalled = stallWatch{}
+	e := &p.c.ctl.notFull
+	for key, again := uint32(0), false; ; again = true {
+		if !again || !e.stillArrived(key) {
+			key = e.arrive()
+		}
+		nap := p.nap(ConsumerRole)
+		if err := p.attempt(); err != ErrFull {
+			return err
+		}
+		p.stalled.look(p.blocked)
+		if err := p.lookWhileFull(); err != ErrFull {
+			return err
+		}
+		sleeps, err := p.waiter.Wait(e.epoch(), key, nap)
+		bump(&p.me.sleeps, uint64(sleeps))
+		if err != nil && err != futex.ErrTimeout {
+			if last := p.attempt(); last != ErrFull {
+				return last
+			}
+			return p.interrupted(err)
+		}
+	}
+}
+
+// lookWhileFull looks for what nobody would wake a producer for. It returns ErrFull to go on waiting.
+func (p *Producer) lookWhileFull() error {
+	c := p.c
+	if c.removed() {
+		return ErrSegmentLost
+	}
+	roster := c.ctl.roster.Load() // order: E1 acq, pairs R5 X3 V6
+	if p.repair() {
+		if err := p.attempt(); err != ErrFull {
+			return err
+		}
+	}
+	if p.waitForConsumers {
+		return ErrFull
+	}
+	ever, live := c.alive(ConsumerRole, &p.peer)
+	if !ever || live {
+		return ErrFull
+	}
+	c.recoverAll()
+	if err := p.attempt(); err != ErrFull {
+		return err
+	}
+	if ever, live = c.alive(ConsumerRole, &p.peer); live || c.ctl.roster.Load() < roster { // order: E1 acq, pairs R5 X3 V6
+		return ErrFull
+	}
+	return ErrNoConsumers
+}
+
+// unblock is what a Try call does that found the ring full: at most every 20 ms it looks for the dead in its way. It says whether something was repaired.
+func (p *Producer) unblock() bool {
+	if p.c.kind == SPSC {
+		return false // space of a dead SPSC consumer is given back by its successor
+	}
+	now := time.Now()
+	if now.Sub(p.looked) < lookEvery {
+		return false
+	}
+	p.looked = now
+	return p.repair()
+}
+
+// repair recovers a dead participant that blocks the way, and dead consumers that hold a lease.
+func (h *handle) repair() (repaired bool) {
+	c := h.c
+	if c.kind == SPSC {
+		return false
+	}
+	if h.blocked.owned() {
+		repaired = c.recoverIfDead(int(owner(h.blocked.word)))
+	}
+	for id := range c.participants {
+		// order: V0 acq, pairs L1
+		if c.participant(id).held.Load() != 0 && c.session(id, ConsumerRole).open() && c.recoverIfDead(id) {
+			repaired = true
+		}
+	}
+	return repaired
+}
+
+// await makes the pending call succeed, or says why it cannot.
+func (q *Consumer) await(ctx context.Context) (int, error) {
+	n, err := q.awaitMessage(ctx)
+	q.pending = receiving{}
+	return n, err
+}
+
+func (q *Consumer) awaitMessage(ctx context.Context) (int, error) {
+	for i := range q.spins() {
+		relax(i)
+		if n, err := q.attempt(); err != ErrEmpty {
+			q.spun(true)
+			return n, err
+		}
+	}
+	q.spun(false)
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	q.waiter.Begin(ctx)
+	defer q.waiter.End()
+	q.stalled = stallWatch{}
+	e := &q.c.ctl.notEmpty
+	for key, again := uint32(0), false; ; again = true {
+		if !again || !e.stillArrived(key) {
+			key = e.arrive()
+		}
+		nap := q.nap(ProducerRole)
+		n, err := q.attempt()
+		if err == ErrEmpty {
+			q.stalled.look(q.blocked)
+			n, nap, err = q.lookWhileEmpty(nap)
+		}
+		if err != ErrEmpty {
+			q.baton()
+			return n, err
+		}
+		sleeps, err := q.waiter.Wait(e.epoch(), key, nap)
+		bump(&q.me.sleeps, uint64(sleeps))
+		if err != nil && err != futex.ErrTimeout {
+			if n, last := q.attempt(); last != ErrEmpty {
+				q.baton()
+				return n, last
+			}
+			return 0, q.interrupted(err)
+		}
+	}
+}
+
+// baton wakes one more sleeper when more is ready: a message that completes a stretch wakes one consumer, and those behind it woke theirs too early.
+func (q *Consumer) baton() {
+	if e := &q.c.ctl.notEmpty; q.c.kind == MPMC && e.pending() {
+		w := q.c.state(q.pos).Load() // order: C2 acq, pairs P6
+		if stand, _ := stand(w, q.pos, q.c.slots); stand == standReady {
+			q.wake(e, 1)
+		}
+	}
+}
+
+// lookWhileEmpty looks for what nobody would wake a consumer for. It returns ErrEmpty to go on waiting, and how long to sleep at most.
+func (q *Consumer) lookWhileEmpty(nap time.Duration) (int, time.Duration, error) {
+	c := q.c
+	if c.removed() {
+		return 0, nap, ErrSegmentLost
+	}
+	roster := c.ctl.roster.Load() // order: E1 acq, pairs R5 X3 V6
+	if q.repair() {
+		if n, err := q.attempt(); err != ErrEmpty {
+			return n, nap, err
+		}
+	}
+	ever, live := c.alive(ProducerRole, &q.peer)
+	if !ever || live || q.follow {
+		q.drained = time.Time{}
+		return 0, nap, ErrEmpty
+	}
+	if c.recoverAll() {
+		roster = c.ctl.roster.Load() // order: E1 acq, pairs R5 X3 V6
+		if _, live = c.alive(ProducerRole, &q.peer); live {
+			return 0, nap, ErrEmpty
+		}
+	}
+	if n, err := q.attempt(); err != ErrEmpty {
+		return n, nap, err
+	}
+	if c.kind == MPMC && c.unreleased() {
+		return 0, min(nap, heldTick), ErrEmpty
+	}
+	if c.ctl.roster.Load() != roster { // order: E1 acq, pairs R5 X3 V6
+		return 0, min(nap, heldTick), ErrEmpty
+	}
+	if left := q.graceLeft(); left > 0 {
+		return 0, min(nap, left), ErrEmpty
+	}
+	return 0, nap, errEOF
+}
+
+// graceLeft returns how long to wait for a successor of a last producer that died.
+func (q *Consumer) graceLeft() time.Duration {
+	if q.grace <= 0 || !q.c.lastProducerDied() {
+		return 0
+	}
+	if q.drained.IsZero() {
+		q.drained = time.Now()
+	}
+	return q.grace - time.Since(q.drained)
+}
+
+// poll is what a Try call does that found nothing: when the roster changed, and at most every 20 ms, it looks for the dead and for the end of the stream.
+func (q *Consumer) poll() (n int, err error) {
+	roster := q.c.ctl.roster.Load() // order: E1 acq, pairs R5 X3 V6
+	now := time.Now()
+	if roster == q.roster && now.Sub(q.looked) < lookEvery {
+		return 0, ErrEmpty
+	}
+	q.roster, q.looked = roster, now
+	n, _, err = q.lookWhileEmpty(tick)
+	return n, err
+}
+
+// stallWatch remembers since when one word has stood in the way.
+type stallWatch struct {
+	blockage
+	since time.Time
+}
+
+func (s *stallWatch) look(b blockage) {
+	if b != s.blockage || s.since.IsZero() {
+		*s = stallWatch{b, time.Now()}
+	}
+}
+
+// interrupted says why a wait ended without success.
+func (h *handle) interrupted(err error) error {
+	if errors.Is(err, futex.ErrClosed) {
+		return ErrClosed
+	}
+	h.stalled.look(h.blocked)
+	if h.c.kind == MPMC && h.blocked.owned() && time.Since(h.stalled.since) >= stallAfter {
+		id := int(owner(h.blocked.word))
+		role := ConsumerRole
+		if stateOf(h.blocked.word) == stateClaimed {
+			role = ProducerRole
+		}
+		pid := 0
+		if id < h.c.participants {
+			pid = int(h.c.participant(id).pid.Load()) // order: E3 rlx, for people
+		}
+		return &PeerError{Role: role, PID: pid, Position: h.blocked.at, Err: err}
+	}
+	return err
+}
