@@ -186,45 +186,53 @@ func (p *Producer) tryPart(b batch) (int, error) {
 
 // tryPrefix commits the longest prefix of the next part that fits; err is ErrFull, as it is not the whole.
 func (p *Producer) tryPrefix(b batch) (int, error) {
-	n := p.part(b)
 	if p.c.kind == SPSC {
-		for ; n > 0; n-- {
-			end, _ := p.extent(b, n, p.pos)
-			if err := p.room(end); err == nil {
-				p.spscBatch(b, n)
-				return n, ErrFull
-			} else if err != ErrFull {
-				return 0, err
-			}
-		}
-		return 0, ErrFull
-	}
-	for range p.c.maxSteps {
-		t := p.pos
-		if _, _, err := p.mpmcPeek(); err != nil {
+		if err := p.room(p.pos + p.c.slots); err != nil && err != ErrFull { // learns all there is
 			return 0, err
 		}
-		if t = p.pos; p.c.state(t).Load() != freeWord(t) { // order: P1 acq, pairs C5 L3
-			continue
+		n, _, _ := p.prefix(b, p.pos, p.limit+p.c.slots)
+		if n > 0 {
+			p.spscBatch(b, n)
 		}
-		room := p.c.firstUsed(t, t+p.c.slots)
-		for n = p.part(b); n > 0; n-- {
-			if end, _ := p.extent(b, n, t); end <= room {
-				break
-			}
+		return n, ErrFull
+	}
+	for range p.c.maxSteps {
+		t, w, err := p.mpmcPeek()
+		if err != nil {
+			return 0, err
 		}
+		room := p.c.firstUsed(t+1, t+p.c.slots)
+		n, end, pad := p.prefix(b, t, room)
 		if n == 0 {
+			if p.c.state(t).Load() != w { // order: P2 acq, pairs P3: t was claimed meanwhile
+				continue
+			}
 			return 0, p.full(room)
 		}
-		end, pad := p.extent(b, n, t)
 		// order: P3 acqrel, pairs C4 C5 L3 and C2
-		if p.c.state(t).CompareAndSwap(freeWord(t), claimedWord(end, p.id)) {
+		if p.c.state(t).CompareAndSwap(w, claimedWord(end, p.id)) {
+			testpoint.Hit("P3")
 			bump(&p.me.padding, pad)
 			p.mpmcBatch(b, n, t)
 			return n, ErrFull
 		}
 	}
 	return 0, ErrFull
+}
+
+// prefix returns how many messages of the next part of b fit into [t, room), where they end, and the padding among them.
+func (p *Producer) prefix(b batch, t, room uint64) (n int, end, pad uint64) {
+	end = t
+	for most := p.part(b); n < most; n++ {
+		k := p.c.slotsFor(b.sizeOf(n))
+		skip := p.c.pad(end, k)
+		if int64(room-(end+skip+k)) < 0 {
+			break
+		}
+		end += skip + k
+		pad += skip
+	}
+	return n, end, pad
 }
 
 // mpmcPeek moves the own candidate to the next free position, or returns ErrFull.

@@ -102,7 +102,7 @@ func (q *Consumer) tryReceive(buf []byte) (int, error) {
 // Blocks and ends as Receive does. One lease at a time: a further Next or Receive before Release is ErrMisuse.
 // Failure: if the process dies before Release, the ring's policy decides: redelivered with a higher count, or counted as lost.
 func (q *Consumer) Next(ctx context.Context) (m Message, err error) {
-	if err = q.take(ctx, 1, true); err != nil {
+	if err = q.take(ctx, 1); err != nil {
 		return Message{}, err
 	}
 	return q.message(0), nil
@@ -110,7 +110,7 @@ func (q *Consumer) Next(ctx context.Context) (m Message, err error) {
 
 // TryNext leases the next message, or returns ErrEmpty, or io.EOF. Blocks: never. See Next.
 func (q *Consumer) TryNext() (Message, error) {
-	if err := q.take(nil, 1, false); err != nil {
+	if err := q.take(noWait, 1); err != nil {
 		return Message{}, err
 	}
 	return q.message(0), nil
@@ -120,7 +120,7 @@ func (q *Consumer) TryNext() (Message, error) {
 //
 // Blocks and ends as Next does; it never waits for a second message. A limit below 1 is ErrMisuse.
 func (q *Consumer) NextBatch(ctx context.Context, limit int) (Batch, error) {
-	if err := q.take(ctx, limit, true); err != nil {
+	if err := q.take(ctx, limit); err != nil {
 		return Batch{}, err
 	}
 	return Batch{q: q, generation: q.generation, n: len(q.lease.items)}, nil
@@ -128,14 +128,17 @@ func (q *Consumer) NextBatch(ctx context.Context, limit int) (Batch, error) {
 
 // TryNextBatch leases 1 to limit messages, or returns ErrEmpty, or io.EOF. Blocks: never. See NextBatch.
 func (q *Consumer) TryNextBatch(limit int) (Batch, error) {
-	if err := q.take(nil, limit, false); err != nil {
+	if err := q.take(noWait, limit); err != nil {
 		return Batch{}, err
 	}
 	return Batch{q: q, generation: q.generation, n: len(q.lease.items)}, nil
 }
 
+// noWait stands for the context of a call that does not wait.
+var noWait context.Context
+
 // take leases up to limit messages.
-func (q *Consumer) take(ctx context.Context, limit int, wait bool) (err error) {
+func (q *Consumer) take(ctx context.Context, limit int) (err error) {
 	if q.guarded {
 		defer q.fault(debug.SetPanicOnFault(true), &err)
 	}
@@ -151,7 +154,7 @@ func (q *Consumer) take(ctx context.Context, limit int, wait bool) (err error) {
 	}
 	if err = q.tryTake(limit); err == ErrEmpty {
 		q.pending = receiving{limit: limit}
-		if wait {
+		if ctx != noWait {
 			_, err = q.await(ctx)
 		} else {
 			_, err = q.poll()

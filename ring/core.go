@@ -185,7 +185,8 @@ func initialise(mem []byte, h layout.Header) {
 	if c.kind == SPSC {
 		return
 	}
-	for p := h.Start; p < h.Start+c.slots; p++ {
+	for i := range c.slots {
+		p := h.Start + i
 		c.entry(p).state.Store(freeWord(p)) // order: F0 rlx, pairs F1
 	}
 }

@@ -15,6 +15,7 @@ type lease struct {
 	next   int    // first message that is not released
 	end    uint64 // MPMC: end of the one extent that all items share, when shared
 	shared bool
+	ofRun  bool // SPSC: some items belong to a run
 }
 
 // item is one leased message.

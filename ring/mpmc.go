@@ -138,7 +138,7 @@ func (c *core) hint(h, p uint64) uint64 {
 
 // firstUsed returns the first position of [q, e) whose slot is not free for it, or e.
 func (c *core) firstUsed(q, e uint64) uint64 {
-	for ; q < e; q++ {
+	for ; q != e; q++ {
 		if c.state(q).Load() != freeWord(q) { // order: P2 acq, pairs C5 L3: what the consumer read there is done with
 			return q
 		}

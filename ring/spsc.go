@@ -163,6 +163,9 @@ func (q *Consumer) spscFind(it *item) error {
 			if n > c.slotSize || r != 0 {
 				return corrupt("length word", h, length)
 			}
+			if q.lease.open() && q.lease.ofRun {
+				return ErrEmpty // the batch ends here: while a position of an earlier run is leased, that run must stay noted
+			}
 			q.enterRun(e, n)
 			continue
 		}
@@ -238,7 +241,7 @@ func (q *Consumer) spscReceive(buf []byte) (int, error) {
 // spscLease takes the next 1..limit messages.
 func (q *Consumer) spscLease(limit int) error {
 	l := &q.lease
-	l.items, l.next = l.items[:0], 0
+	l.items, l.next, l.ofRun = l.items[:0], 0, false
 	var it item
 	for len(l.items) < limit {
 		if err := q.spscFind(&it); err != nil {
@@ -248,6 +251,7 @@ func (q *Consumer) spscLease(limit int) error {
 			return err
 		}
 		l.items = append(l.items, it)
+		l.ofRun = l.ofRun || int64(q.runEnd-it.p) > 0
 		q.pos = it.e
 	}
 	l.shared = false
@@ -261,8 +265,11 @@ func (q *Consumer) spscLease(limit int) error {
 // spscRelease releases the messages up to index i.
 func (q *Consumer) spscRelease(i int) {
 	l := &q.lease
-	l.next = i + 1
-	q.giveSpace(l.items[i].e)
+	e := l.items[i].e
+	if l.next = i + 1; !l.open() {
+		e = q.pos // padding behind the last message goes with it
+	}
+	q.giveSpace(e)
 	q.unhold()
 }
 

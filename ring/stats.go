@@ -1,10 +1,12 @@
 package ring
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/cd1900cf/millrace/internal/layout"
+	"github.com/cd1900cf/millrace/seg"
 )
 
 // Observers: they take nothing and change nothing, and everything they return is a guess as soon as it is returned.
@@ -127,14 +129,24 @@ func (c *core) positions() (used, next, taken uint64) {
 		}
 		taken = e
 	}
-	c.walk(func(p, e, w uint64, s standing, length uint64) bool {
-		used += e - p
-		return true
-	})
+	for p := c.oldest(next); int64(next-p) > 0; {
+		w := c.state(p).Load() // order: C2 acq, pairs P6
+		switch s, e := stand(w, p, c.slots); s {
+		case standClaimed, standReady, standTaken, standDone:
+			used += e - p
+			p = e
+		default:
+			p++
+		}
+	}
 	return min(used, c.slots), next, taken
 }
 
-// walk visits every extent in use, in the order of positions: claimed, ready, leased, being freed. It stops when f returns false.
+// oldest returns the lowest position that can be in use when next is the next to claim.
+func (c *core) oldest(next uint64) uint64 { return later(next-c.slots, c.start) }
+
+// walk visits every message in use, in the order of positions: claimed, ready, leased, being freed. It stops when f returns false.
+// A lease's word is that of its first message; those behind it are visited as ready.
 // For SPSC the extents are the published ones and w is their state word; a run is visited message by message.
 func (c *core) walk(f func(p, e, w uint64, s standing, length uint64) bool) {
 	if c.kind == SPSC {
@@ -142,15 +154,12 @@ func (c *core) walk(f func(p, e, w uint64, s standing, length uint64) bool) {
 		return
 	}
 	next := c.ctl.producerPosition.Load() // order: P0 acq, pairs P7
-	p := next - c.slots
-	if int64(p-c.start) < 0 {
-		p = c.start
-	}
+	p := c.oldest(next)
 	for steps := uint64(0); steps < 4*c.slots; steps++ {
 		w := c.state(p).Load() // order: C2 acq, pairs P6
 		s, e := stand(w, p, c.slots)
 		switch s {
-		case standFree, standOld:
+		case standFree, standOld: // behind the end, or inside a message of several slots that is leased
 			if int64(p-next) >= 0 {
 				return
 			}
@@ -169,6 +178,9 @@ func (c *core) walk(f func(p, e, w uint64, s standing, length uint64) bool) {
 		if !f(p, e, w, s, length) {
 			return
 		}
+		if s == standTaken { // the messages behind the first have words of their own
+			e = min(p+c.slotsFor(min(length&layout.LengthMask, c.maxMessage)), e)
+		}
 		p = e
 	}
 }
@@ -186,8 +198,9 @@ func (c *core) walkSPSC(f func(p, e, w uint64, s standing, length uint64) bool) 
 		}
 		switch {
 		case length&layout.FlagPad != 0:
+		case c.maxDeliveries > 0 && givenBack(w) >= c.maxDeliveries && length&layout.FlagRun == 0: // lost, and waits to be stepped over
 		case length&layout.FlagRun != 0:
-			for x := p; x < e; x++ {
+			for x := p; x != e; x++ {
 				if !f(x, x+1, w, standReady, length&^layout.FlagRun) {
 					return
 				}
@@ -417,7 +430,7 @@ func (r *Ring) Recover(dryRun bool) (list []Recovered, err error) {
 			continue
 		}
 		if c.kind == SPSC {
-			if err := r.settleRole(role); err != nil {
+			if err := r.settleRole(role); err != nil && !errors.Is(err, seg.ErrLocked) { // locked: a successor has settled it
 				return list, err
 			}
 		}

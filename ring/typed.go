@@ -192,12 +192,12 @@ func (t *TypedConsumer[T]) TryReceive(v *T) error { return t.one(t.q.TryReceive(
 //
 // Failure: if the process dies in the call, the values are in the ring, or received, or redelivered with a higher count.
 func (t *TypedConsumer[T]) ReceiveBatch(ctx context.Context, vs []T) (int, error) {
-	return t.q.receiveTyped(ctx, t.buffer(vs), true)
+	return t.q.receiveTyped(ctx, t.buffer(vs))
 }
 
 // TryReceiveBatch is ReceiveBatch, or returns ErrEmpty, or io.EOF. Blocks: never.
 func (t *TypedConsumer[T]) TryReceiveBatch(vs []T) (int, error) {
-	return t.q.receiveTyped(nil, t.buffer(vs), false)
+	return t.q.receiveTyped(noWait, t.buffer(vs))
 }
 
 func (t *TypedConsumer[T]) buffer(vs []T) typedBuffer {
@@ -208,7 +208,7 @@ func (t *TypedConsumer[T]) buffer(vs []T) typedBuffer {
 func (t *TypedConsumer[T]) Close() error { return t.q.Close() }
 
 // receiveTyped fills b.
-func (q *Consumer) receiveTyped(ctx context.Context, b typedBuffer, wait bool) (n int, err error) {
+func (q *Consumer) receiveTyped(ctx context.Context, b typedBuffer) (n int, err error) {
 	if q.guarded {
 		defer q.fault(debug.SetPanicOnFault(true), &err)
 	}
@@ -224,7 +224,7 @@ func (q *Consumer) receiveTyped(ctx context.Context, b typedBuffer, wait bool) (
 	}
 	if n, err = q.tryTyped(b); err == ErrEmpty {
 		q.pending = receiving{typed: b}
-		if wait {
+		if ctx != noWait {
 			n, err = q.await(ctx)
 		} else {
 			n, err = q.poll()

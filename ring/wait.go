@@ -142,7 +142,6 @@ func (p *Producer) lookWhileFull() error {
 	if c.removed() {
 		return ErrSegmentLost
 	}
-	roster := c.ctl.roster.Load() // order: E1 acq, pairs R5 X3 V6
 	if p.repair() {
 		if err := p.attempt(); err != ErrFull {
 			return err
@@ -159,7 +158,7 @@ func (p *Producer) lookWhileFull() error {
 	if err := p.attempt(); err != ErrFull {
 		return err
 	}
-	if ever, live = c.alive(ConsumerRole, &p.peer); live || c.ctl.roster.Load() < roster { // order: E1 acq, pairs R5 X3 V6
+	if _, live = c.alive(ConsumerRole, &p.peer); live {
 		return ErrFull
 	}
 	return ErrNoConsumers

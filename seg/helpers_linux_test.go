@@ -152,7 +152,7 @@ const mark = 0x1122334455667788
 func options(dir string, b Backing) CreateOptions {
 	return CreateOptions{
 		Dir: dir, Backing: b,
-		Header: layout.Header{Kind: layout.KindMPMC, Policy: layout.PolicyRedeliver, Slots: 16, SlotSize: 256, EntryStride: 64, Participants: 64},
+		Header: layout.Header{Kind: layout.KindMPMC, Policy: layout.PolicyRedeliver, Slots: 16, SlotSize: 5011, EntryStride: 64, Participants: 67},
 		Init:   func(mem []byte) { binary.LittleEndian.PutUint64(mem[layout.ControlOffset:], mark) },
 	}
 }
@@ -169,7 +169,7 @@ type child struct {
 func start(t *testing.T, prepare func(*exec.Cmd), task ...string) *child {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe", "-test.run=^$")
-	cmd.Env = append(os.Environ(), childEnv+"="+strings.Join(task, " "))
+	cmd.Env = append(os.Environ(), childEnv+"="+strings.Join(task, " "), "GORACE=atexit_sleep_ms=0")
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	check(t, err)
@@ -266,20 +266,36 @@ func files(t testing.TB, dir string) []string {
 	return names
 }
 
-// shmKeys lists the System V segments of this namespace.
+// shmKeys lists the System V segments of this namespace that are as large as those of the tests. Other processes may
+// have others, at any time.
 func shmKeys(t testing.TB) map[string]bool {
 	t.Helper()
 	b, err := os.ReadFile("/proc/sysvipc/shm")
 	if err != nil {
 		t.Skipf("no System V segments: %v", err)
 	}
+	o := options("", SysV)
+	check(t, o.Header.Geometry(layout.Page))
 	keys := map[string]bool{}
 	for _, line := range strings.Split(string(b), "\n")[1:] {
-		if f := strings.Fields(line); len(f) > 1 {
+		if f := strings.Fields(line); len(f) > 3 && f[3] == fmt.Sprint(o.Header.SegmentSize) {
 			keys[f[0]+" "+f[1]] = true
 		}
 	}
 	return keys
+}
+
+// wantAlive checks that a System V segment was not removed. One that is only marked for removal still works for those
+// who have it.
+func wantAlive(t testing.TB, s *Segment) {
+	t.Helper()
+	const shmDest = 0o1000
+	var d unix.SysvShmDesc
+	_, err := unix.SysvShmCtl(int(int32(s.Header().SysvID)), unix.IPC_STAT, &d)
+	check(t, err)
+	if d.Perm.Mode&shmDest != 0 {
+		t.Fatal("the System V segment was removed")
+	}
 }
 
 // eventually waits until f is true; it fails the test after half a minute, which says that something hangs.
