@@ -16,8 +16,10 @@ import (
 type batch struct {
 	msgs  [][]byte
 	base  unsafe.Pointer
-	size  uint64
+	size  uint64 // of each message, when even
 	count int
+	even  bool // all messages have one size
+	small bool // every message takes one slot
 }
 
 func (b batch) len() int {
@@ -47,9 +49,6 @@ func (b batch) from(n int) batch {
 	if b.base != nil {
 		b.base = unsafe.Add(b.base, uint64(n)*b.size)
 		b.count -= n
-		if b.count == 0 {
-			return batch{}
-		}
 		return b
 	}
 	b.msgs = b.msgs[n:]
@@ -75,7 +74,7 @@ func (p *Producer) sendBatch(ctx context.Context, b batch) (done int, err error)
 	if !p.gate.enter(gateOpen) {
 		return 0, p.refused()
 	}
-	if err = p.fits(b); err != nil {
+	if err = p.fits(&b); err != nil {
 		p.leave(err)
 		return 0, err
 	}
@@ -103,7 +102,7 @@ func (p *Producer) trySendBatch(b batch) (done int, err error) {
 	if !p.gate.enter(gateOpen) {
 		return 0, p.refused()
 	}
-	if err = p.fits(b); err != nil {
+	if err = p.fits(&b); err != nil {
 		p.leave(err)
 		return 0, err
 	}
@@ -125,24 +124,33 @@ func (p *Producer) trySendBatch(b batch) (done int, err error) {
 	return done, err
 }
 
-// fits checks every size.
-func (p *Producer) fits(b batch) error {
-	if b.base != nil {
-		if b.size > p.c.maxMessage {
-			return p.tooLarge(b.size)
-		}
+// fits checks every size, and notes what the sizes have in common.
+func (p *Producer) fits(b *batch) error {
+	if b.len() == 0 {
 		return nil
 	}
-	for _, m := range b.msgs {
-		if uint64(len(m)) > p.c.maxMessage {
-			return p.tooLarge(uint64(len(m)))
-		}
+	if b.base == nil {
+		b.size = uint64(len(b.msgs[0]))
 	}
+	largest := b.size
+	b.even = true
+	for _, m := range b.msgs {
+		n := uint64(len(m))
+		b.even = b.even && n == b.size
+		largest = max(largest, n)
+	}
+	if largest > p.c.maxMessage {
+		return p.tooLarge(largest)
+	}
+	b.small = largest <= p.c.slotSize
 	return nil
 }
 
 // part returns how many messages of b make up the next part: as many as need at most maxSlots slots.
 func (p *Producer) part(b batch) int {
+	if b.small {
+		return int(min(uint64(b.len()), p.c.maxSlots))
+	}
 	slots, n := uint64(0), 0
 	for ; n < b.len(); n++ {
 		slots += p.c.slotsFor(b.sizeOf(n))
@@ -155,6 +163,9 @@ func (p *Producer) part(b batch) int {
 
 // extent returns the end of the first n messages of b when they are laid out from position t on, and the padding among them.
 func (p *Producer) extent(b batch, n int, t uint64) (end, pad uint64) {
+	if b.small {
+		return t + uint64(n), 0
+	}
 	end = t
 	for i := range n {
 		k := p.c.slotsFor(b.sizeOf(i))
@@ -326,8 +337,8 @@ func (p *Producer) mpmcBatch(b batch, n int, head uint64) {
 // spscBatch publishes the first n messages of b. The room was checked.
 func (p *Producer) spscBatch(b batch, n int) {
 	c := p.c
-	if size := b.sizeOf(0); n > 1 && size <= c.slotSize && b.equal(n) {
-		p.spscRun(b, n, size)
+	if n > 1 && b.even && b.small {
+		p.spscRun(b, n)
 		return
 	}
 	x := p.pos
@@ -351,23 +362,11 @@ func (p *Producer) spscBatch(b batch, n int) {
 	p.committed(x, uint64(n))
 }
 
-// equal says whether the first n messages have one size.
-func (b batch) equal(n int) bool {
-	if b.base != nil {
-		return true
-	}
-	for _, m := range b.msgs[1:n] {
-		if len(m) != len(b.msgs[0]) {
-			return false
-		}
-	}
-	return true
-}
-
-// spscRun publishes n messages of size bytes, one slot each, by one word.
-func (p *Producer) spscRun(b batch, n int, size uint64) {
+// spscRun publishes n equally long messages, one slot each, by one word.
+func (p *Producer) spscRun(b batch, n int) {
 	c := p.c
 	t := p.pos
+	size := b.size
 	if b.base != nil && size == c.slotSize {
 		first := min(uint64(n), c.slots-t&c.mask) // cells up to the end of the ring are contiguous
 		copy(view(c.cell(t), first*size), view(b.base, first*size))

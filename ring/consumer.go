@@ -123,7 +123,7 @@ func (q *Consumer) NextBatch(ctx context.Context, limit int) (Batch, error) {
 	if err := q.take(ctx, limit); err != nil {
 		return Batch{}, err
 	}
-	return Batch{q: q, generation: q.generation, n: len(q.lease.items)}, nil
+	return Batch{q: q, generation: q.generation, n: q.lease.count}, nil
 }
 
 // TryNextBatch leases 1 to limit messages, or returns ErrEmpty, or io.EOF. Blocks: never. See NextBatch.
@@ -131,7 +131,7 @@ func (q *Consumer) TryNextBatch(limit int) (Batch, error) {
 	if err := q.take(noWait, limit); err != nil {
 		return Batch{}, err
 	}
-	return Batch{q: q, generation: q.generation, n: len(q.lease.items)}, nil
+	return Batch{q: q, generation: q.generation, n: q.lease.count}, nil
 }
 
 // noWait stands for the context of a call that does not wait.
@@ -211,7 +211,7 @@ func (q *Consumer) Last() Delivery { return q.last }
 
 // message makes the token for item i of the open lease.
 func (q *Consumer) message(i int) Message {
-	it := &q.lease.items[i]
+	it := q.lease.at(q.c, i)
 	return Message{q: q, data: it.data, n: int(it.n), position: it.p, generation: q.generation, index: int32(i), count: int32(it.count)}
 }
 
@@ -228,7 +228,7 @@ func (q *Consumer) end(generation uint64, i int, back bool) (err error) {
 	}
 	l := &q.lease
 	if i < 0 {
-		i = len(l.items) - 1
+		i = l.count - 1
 	}
 	if generation != q.generation || i < l.next {
 		q.gate.leave(gateHeld)
@@ -259,7 +259,7 @@ func (q *Consumer) giveBackLease(byPolicy bool) {
 	if q.c.kind == SPSC {
 		q.spscReturn(byPolicy)
 	} else {
-		q.mpmcReturn(len(q.lease.items)-1, byPolicy)
+		q.mpmcReturn(q.lease.count-1, byPolicy)
 	}
 }
 

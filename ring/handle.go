@@ -131,14 +131,20 @@ func (h *handle) wakeEverybody() {
 }
 
 // close is Close of both roles; settle gives up what the handle still holds.
-func (h *handle) close(settle func(was uint32)) (err error) {
+func (h *handle) close(settle func(was uint32)) error {
 	if !h.ring.forget(h) {
 		return nil
 	}
+	h.waiter.Close()
+	err := h.endSession(settle)
+	return errors.Join(err, h.lock.Close()) // X5
+}
+
+// endSession is X1..X4. When the segment is lost there is no session left to end.
+func (h *handle) endSession(settle func(was uint32)) (err error) {
 	if h.guarded {
 		defer h.ring.fault(&err)()
 	}
-	h.waiter.Close()
 	settle(h.gate.shut()) // X1
 	testpoint.Hit("X1")
 	s := h.c.session(int(h.id), h.kind)
@@ -149,7 +155,7 @@ func (h *handle) close(settle func(was uint32)) (err error) {
 	testpoint.Hit("X3")
 	h.wakeEverybody() // X4
 	testpoint.Hit("X4")
-	return h.lock.Close() // X5
+	return nil
 }
 
 // locks is where a ring gets the lock that a participant holds for its life.

@@ -9,13 +9,14 @@ import (
 
 // Leases: messages that a consumer has taken and not yet released, docs/FORMAT.md sections 9.4 and 10.2.
 
-// lease is what a consumer holds. Messages are released from the front.
+// lease is what a consumer holds: the messages next .. count-1 of those that it was taken with. Messages are released from the front.
 type lease struct {
-	items  []item
-	next   int    // first message that is not released
-	end    uint64 // MPMC: end of the one extent that all items share, when shared
-	shared bool
-	ofRun  bool // SPSC: some items belong to a run
+	next, count int
+	items       []item // the messages; unused for a run
+	run         item   // SPSC: the first of count messages of one run, when isRun
+	isRun       bool
+	shared      bool   // MPMC: all items are in one extent, whose word is the first one's; otherwise each has its own
+	end         uint64 // MPMC: end of that extent
 }
 
 // item is one leased message.
@@ -27,7 +28,30 @@ type item struct {
 	count int // deliveries, this one included
 }
 
-func (l *lease) open() bool { return l.next < len(l.items) }
+func (l *lease) open() bool { return l.next < l.count }
+
+// reset makes the lease empty, ready for items.
+func (l *lease) reset() {
+	l.items, l.next, l.count, l.isRun, l.shared = l.items[:0], 0, 0, false, false
+}
+
+// add adds a message.
+func (l *lease) add(it item) {
+	l.items = append(l.items, it)
+	l.count++
+}
+
+// at returns message i.
+func (l *lease) at(c *core, i int) item {
+	if !l.isRun {
+		return l.items[i]
+	}
+	it := l.run
+	it.p += uint64(i)
+	it.e += uint64(i)
+	it.data = c.cell(it.p)
+	return it
+}
 
 // mpmcLease takes the next 1..limit messages, L1, L2.
 func (q *Consumer) mpmcLease(limit int) error {
@@ -49,8 +73,8 @@ func (q *Consumer) mpmcLease(limit int) error {
 		}
 		r := givenBack(f.w)
 		l := &q.lease
-		l.items = append(l.items[:0], item{f.p, f.e, r, at, n, deliveries(r)})
-		l.next = 0
+		l.reset()
+		l.add(item{f.p, f.e, r, at, n, deliveries(r)})
 		end := f.e
 		if r == 0 && limit > 1 {
 			end = q.extend(f.p, limit)
@@ -62,8 +86,7 @@ func (q *Consumer) mpmcLease(limit int) error {
 			continue
 		}
 		testpoint.Hit("L2")
-		l.end, l.shared = end, r == 0
-		if r > 0 {
+		if l.end, l.shared = end, r == 0; r > 0 {
 			q.takeReturned(limit)
 		}
 		q.taken()
@@ -76,7 +99,7 @@ func (q *Consumer) mpmcLease(limit int) error {
 func (q *Consumer) extend(p uint64, limit int) (end uint64) {
 	c, l := q.c, &q.lease
 	end = l.items[0].e
-	for x := end; len(l.items) < limit && x-p < c.slots; {
+	for x := end; l.count < limit && x-p < c.slots; {
 		w := c.state(x).Load() // order: C2 acq, pairs P6
 		stand, e := stand(w, x, c.slots)
 		if stand == standPassed { // skipped, discarded or padding
@@ -90,7 +113,7 @@ func (q *Consumer) extend(p uint64, limit int) (end uint64) {
 		if !ok {
 			break
 		}
-		l.items = append(l.items, item{x, e, 0, at, n, 1})
+		l.add(item{x, e, 0, at, n, 1})
 		x, end = e, e
 	}
 	return end
@@ -99,19 +122,19 @@ func (q *Consumer) extend(p uint64, limit int) (end uint64) {
 // takeReturned takes further messages that were given back, one word each, up to limit messages in all.
 func (q *Consumer) takeReturned(limit int) {
 	c, l := q.c, &q.lease
-	for tries := uint64(0); len(l.items) < limit && tries < c.slots; tries++ {
+	for tries := uint64(0); l.count < limit && tries < c.slots; tries++ {
 		f, ok := q.rescue()
 		if !ok {
 			return
 		}
 		at, n, ok := c.mpmcMessage(f)
-		if !ok || int64(f.p-l.items[len(l.items)-1].p) < 0 {
+		if !ok || int64(f.p-l.items[l.count-1].p) < 0 {
 			return // positions in a batch ascend
 		}
 		r := givenBack(f.w)
 		// order: L2 acqrel, pairs V3
 		if c.state(f.p).CompareAndSwap(f.w, takenWord(f.e, q.id, r)) {
-			l.items = append(l.items, item{f.p, f.e, r, at, n, deliveries(r)})
+			l.add(item{f.p, f.e, r, at, n, deliveries(r)})
 		}
 	}
 }
@@ -120,7 +143,7 @@ func (q *Consumer) takeReturned(limit int) {
 func (q *Consumer) taken() {
 	l := &q.lease
 	if first := &l.items[0]; first.p == q.pos { // after a rescue the own candidate stays
-		q.passed(q.pos, later(first.e, l.end))
+		q.passed(q.pos, l.end)
 	}
 	q.countTaken()
 }
@@ -128,15 +151,17 @@ func (q *Consumer) taken() {
 // countTaken counts the messages of the new lease.
 func (q *Consumer) countTaken() {
 	l := &q.lease
-	bump(&q.me.received, uint64(len(l.items)))
-	if !l.shared {
+	bump(&q.me.received, uint64(l.count))
+	if !l.shared && !l.isRun {
 		again := uint64(0)
 		for i := range l.items {
 			if l.items[i].count > 1 {
 				again++
 			}
 		}
-		bump(&q.me.redelivered, again)
+		if again > 0 {
+			bump(&q.me.redelivered, again)
+		}
 	}
 	testpoint.Hit("L2 counted")
 }
@@ -162,7 +187,7 @@ func (q *Consumer) mpmcRelease(i int) {
 func (q *Consumer) cut(i int) (p, m uint64) {
 	l := &q.lease
 	p, m = l.items[l.next].p, l.end
-	if i+1 < len(l.items) {
+	if i+1 < l.count {
 		m = l.items[i+1].p
 		// order: L3 rel, pairs V2: while both words stand, both name this consumer
 		atomicx.StoreRelease(q.c.state(m), takenWord(l.end, q.id, 0))
@@ -188,7 +213,7 @@ func (q *Consumer) free(p, e uint64) {
 // unhold notes the first message that is still held, or none. L4
 func (q *Consumer) unhold() {
 	if l := &q.lease; l.open() {
-		q.hold(l.items[l.next].p + 1)
+		q.hold(l.at(q.c, l.next).p + 1)
 	} else {
 		q.hold(0)
 	}

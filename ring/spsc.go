@@ -163,8 +163,8 @@ func (q *Consumer) spscFind(it *item) error {
 			if n > c.slotSize || r != 0 {
 				return corrupt("length word", h, length)
 			}
-			if q.lease.open() && q.lease.ofRun {
-				return ErrEmpty // the batch ends here: while a position of an earlier run is leased, that run must stay noted
+			if q.lease.open() {
+				return ErrEmpty // a batch ends before a run
 			}
 			q.enterRun(e, n)
 			continue
@@ -238,24 +238,28 @@ func (q *Consumer) spscReceive(buf []byte) (int, error) {
 	return int(it.n), nil
 }
 
-// spscLease takes the next 1..limit messages.
+// spscLease takes the next 1..limit messages: those of one run, or single ones up to the next run. A run stays noted as long as one of its
+// messages is leased.
 func (q *Consumer) spscLease(limit int) error {
 	l := &q.lease
-	l.items, l.next, l.ofRun = l.items[:0], 0, false
+	l.reset()
 	var it item
-	for len(l.items) < limit {
-		if err := q.spscFind(&it); err != nil {
-			if len(l.items) > 0 {
+	if err := q.spscFind(&it); err != nil {
+		return err
+	}
+	if left := q.runEnd - it.p; int64(left) > 0 {
+		l.isRun, l.run = true, it
+		l.count = int(min(left, uint64(limit)))
+		q.pos = it.p + uint64(l.count)
+	} else {
+		for err := error(nil); err == nil; err = q.spscFind(&it) {
+			l.add(it)
+			if q.pos = it.e; l.count == limit {
 				break
 			}
-			return err
 		}
-		l.items = append(l.items, it)
-		l.ofRun = l.ofRun || int64(q.runEnd-it.p) > 0
-		q.pos = it.e
 	}
-	l.shared = false
-	q.hold(l.items[0].p + 1)
+	q.hold(l.at(q.c, 0).p + 1)
 	atomicx.StoreRelease(&q.c.ctl.leaseEnd, q.pos) // order: L2 rel, pairs nothing concurrent: read by the next consumer
 	testpoint.Hit("D lease")
 	q.countTaken()
@@ -265,7 +269,7 @@ func (q *Consumer) spscLease(limit int) error {
 // spscRelease releases the messages up to index i.
 func (q *Consumer) spscRelease(i int) {
 	l := &q.lease
-	e := l.items[i].e
+	e := l.at(q.c, i).e
 	if l.next = i + 1; !l.open() {
 		e = q.pos // padding behind the last message goes with it
 	}
@@ -276,8 +280,8 @@ func (q *Consumer) spscRelease(i int) {
 // spscReturn gives the messages that are still held up to index i back, and everything behind them that was looked at becomes unread again.
 func (q *Consumer) spscReturn(byPolicy bool) {
 	l := &q.lease
-	from := l.items[l.next].p
-	l.next = len(l.items)
+	from := l.at(q.c, l.next).p
+	l.next = l.count
 	q.pos = q.c.spscGiveBack(from, q.pos, byPolicy)
 	q.given = min(q.given, q.pos)
 	q.runEnd = q.pos

@@ -198,13 +198,13 @@ func (c *core) walkSPSC(f func(p, e, w uint64, s standing, length uint64) bool) 
 		}
 		switch {
 		case length&layout.FlagPad != 0:
-		case c.maxDeliveries > 0 && givenBack(w) >= c.maxDeliveries && length&layout.FlagRun == 0: // lost, and waits to be stepped over
 		case length&layout.FlagRun != 0:
 			for x := p; x != e; x++ {
-				if !f(x, x+1, w, standReady, length&^layout.FlagRun) {
+				if !f(x, x+1, spscReadyWord(x+1, 0), standReady, length&^layout.FlagRun) {
 					return
 				}
 			}
+		case c.maxDeliveries > 0 && givenBack(w) >= c.maxDeliveries: // lost, and waits to be stepped over
 		default:
 			if !f(p, e, w, standReady, length) {
 				return

@@ -241,8 +241,18 @@ func (q *Consumer) tryTyped(b typedBuffer) (int, error) {
 	}
 	l := &q.lease
 	n := 0
-	for ; n < len(l.items) && l.items[n].n == b.size; n++ {
-		copy(view(unsafe.Add(b.base, uint64(n)*b.size), b.size), view(l.items[n].data, b.size))
+	if l.isRun && l.run.n == b.size && b.size == q.c.slotSize {
+		n = l.count
+		first := min(uint64(n), q.c.slots-l.run.p&q.c.mask) // cells up to the end of the ring are contiguous
+		copy(view(b.base, first*b.size), view(l.run.data, first*b.size))
+		copy(view(unsafe.Add(b.base, first*b.size), (uint64(n)-first)*b.size), view(q.c.data, (uint64(n)-first)*b.size))
+	}
+	for ; n < l.count; n++ {
+		it := l.at(q.c, n)
+		if it.n != b.size {
+			break
+		}
+		copy(view(unsafe.Add(b.base, uint64(n)*b.size), b.size), view(it.data, b.size))
 	}
 	if n > 0 {
 		if q.c.kind == SPSC {
@@ -252,7 +262,7 @@ func (q *Consumer) tryTyped(b typedBuffer) (int, error) {
 		}
 	}
 	if l.open() {
-		odd := l.items[l.next].n
+		odd := l.at(q.c, l.next).n
 		q.giveBackLease(false)
 		if n == 0 {
 			return 0, fmt.Errorf("%w: a message of %d bytes where values of %d are expected", ErrMismatch, odd, b.size)
