@@ -234,7 +234,7 @@ struct millrace_participant {
 	uint32_t pid; /* for people only, never for a decision */
 	uint32_t publish; /* how it publishes: bit 0 with a full fence, bit 1 registered for membarrier; neither: polling (8.4) */
 	uint64_t since; /* start of the session, nanoseconds since 1970 */
-	uint64_t ended; /* end of the last session: nanoseconds since 1970, times 2, plus 1 when it died */
+	uint64_t ended; /* end of the last producer session: nanoseconds since 1970, times 2, plus 1 when it died */
 	uint8_t reserved_48[16];
 	uint64_t held; /* position + 1 of an open reservation or lease, or 0 */
 	uint64_t sent; /* messages committed */

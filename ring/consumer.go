@@ -26,9 +26,10 @@ type Consumer struct {
 	generation uint64
 	last       Delivery
 
-	follow  bool
-	grace   time.Duration
-	drained time.Time // when Grace began to count
+	follow    bool
+	grace     time.Duration
+	drained   time.Time // when Grace began to count
+	drainedAt uint32    // roster then
 
 	pending receiving // what a blocked call is trying to do
 }

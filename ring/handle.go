@@ -147,9 +147,11 @@ func (h *handle) endSession(settle func(was uint32)) (err error) {
 	}
 	settle(h.gate.shut()) // X1
 	testpoint.Hit("X1")
-	s := h.c.session(int(h.id), h.kind)
-	h.me.ended.Store(uint64(time.Now().UnixNano()) << 1) // order: X2 rlx, pairs E2
-	s.closed.Add(1)                                      // order: X2 rel, pairs X5
+	if h.kind == ProducerRole {
+		h.c.recoverAll()                                     // so that who died before this close is known to have ended before it (Grace)
+		h.me.ended.Store(uint64(time.Now().UnixNano()) << 1) // order: X2 rlx, pairs E2
+	}
+	h.c.session(int(h.id), h.kind).closed.Add(1) // order: X2 rel, pairs X5
 	testpoint.Hit("X2")
 	h.c.ctl.roster.Add(1) // order: X3 rel, pairs E1
 	testpoint.Hit("X3")

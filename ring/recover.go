@@ -75,8 +75,10 @@ func (c *core) recover(id int) (done bool, err error) {
 	c.ctl.notEmpty.notifyAll() // V5
 	testpoint.Hit("V5")
 	c.ctl.notFull.notifyAll()
-	m.held.Store(0)                                     // order: V6 rlx, pairs nothing: nobody registers while the lock is held
-	m.ended.Store(uint64(time.Now().UnixNano())<<1 | 1) // order: V6 rlx, pairs E2
+	m.held.Store(0) // order: V6 rlx, pairs nothing: nobody registers while the lock is held
+	if m.producer.open() {
+		m.ended.Store(uint64(time.Now().UnixNano())<<1 | 1) // order: V6 rlx, pairs E2
+	}
 	retired := m.producer.retire()
 	if m.consumer.retire() || retired {
 		testpoint.Hit("V6")

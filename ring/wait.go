@@ -268,14 +268,13 @@ func (q *Consumer) lookWhileEmpty(nap time.Duration) (int, time.Duration, error)
 	}
 	ever, live := c.alive(ProducerRole, &q.peer)
 	if !ever || live || q.follow {
-		q.drained = time.Time{}
 		return 0, nap, ErrEmpty
 	}
 	if c.recoverAll() {
 		roster = c.ctl.roster.Load() // order: E1 acq, pairs R5 X3 V6
-		if _, live = c.alive(ProducerRole, &q.peer); live {
-			return 0, nap, ErrEmpty
-		}
+	}
+	if _, live = c.alive(ProducerRole, &q.peer); live {
+		return 0, nap, ErrEmpty
 	}
 	if n, err := q.attempt(); err != ErrEmpty {
 		return n, nap, err
@@ -286,19 +285,19 @@ func (q *Consumer) lookWhileEmpty(nap time.Duration) (int, time.Duration, error)
 	if c.ctl.roster.Load() != roster { // order: E1 acq, pairs R5 X3 V6
 		return 0, min(nap, heldTick), ErrEmpty
 	}
-	if left := q.graceLeft(); left > 0 {
+	if left := q.graceLeft(roster); left > 0 {
 		return 0, min(nap, left), ErrEmpty
 	}
 	return 0, nap, errEOF
 }
 
-// graceLeft returns how long to wait for a successor of a last producer that died.
-func (q *Consumer) graceLeft() time.Duration {
+// graceLeft returns how long to wait for a successor of a last producer that died. The time begins anew whenever the roster has changed.
+func (q *Consumer) graceLeft(roster uint32) time.Duration {
 	if q.grace <= 0 || !q.c.lastProducerDied() {
 		return 0
 	}
-	if q.drained.IsZero() {
-		q.drained = time.Now()
+	if q.drained.IsZero() || q.drainedAt != roster {
+		q.drained, q.drainedAt = time.Now(), roster
 	}
 	return q.grace - time.Since(q.drained)
 }

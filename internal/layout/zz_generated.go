@@ -83,7 +83,7 @@ const (
 	ParticipantPid                = 24  // u32, 4 bytes: for people only, never for a decision
 	ParticipantPublish            = 28  // u32, 4 bytes: how it publishes: bit 0 with a full fence, bit 1 registered for membarrier; neither: polling (8.4)
 	ParticipantSince              = 32  // u64, 8 bytes: start of the session, nanoseconds since 1970
-	ParticipantEnded              = 40  // u64, 8 bytes: end of the last session: nanoseconds since 1970, times 2, plus 1 when it died
+	ParticipantEnded              = 40  // u64, 8 bytes: end of the last producer session: nanoseconds since 1970, times 2, plus 1 when it died
 	ParticipantHeld               = 64  // u64, 8 bytes: position + 1 of an open reservation or lease, or 0
 	ParticipantSent               = 72  // u64, 8 bytes: messages committed
 	ParticipantReceived           = 80  // u64, 8 bytes: messages received (for a lease: when it is taken)
