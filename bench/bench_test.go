@@ -118,10 +118,10 @@ func startPeer(b *testing.B, what string, size, batch int, dir string) (*shared,
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	runtime.LockOSThread()
-	pin(0)
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)
 	}
+	pin(0) // after the start: the peer would inherit it
 	for page.pong.Load() == 0 {
 		time.Sleep(time.Millisecond)
 	}
@@ -132,6 +132,7 @@ func startPeer(b *testing.B, what string, size, batch int, dir string) (*shared,
 		if err := cmd.Wait(); err != nil {
 			b.Error("peer:", err)
 		}
+		pin(0, 1)
 		runtime.UnlockOSThread()
 	}
 }
@@ -213,7 +214,12 @@ func openRing(kind ring.Kind, guarded bool) func(dir string, size, batch int, fi
 		if err != nil {
 			return nil, nil, nil, err
 		}
-		closer = func() { must(r.Close()) }
+		closer = func() {
+			if first && os.Getenv("BENCH_STATS") != "" {
+				fmt.Fprintf(os.Stderr, "%+v\n", r.Stats())
+			}
+			must(r.Close())
+		}
 		ctx := context.Background()
 		if first {
 			var o []ring.ProducerOption
@@ -342,13 +348,13 @@ func mapPage(path string) *shared {
 	return (*shared)(unsafe.Pointer(unsafe.SliceData(mapFile(path, 4096))))
 }
 
-// pin binds the calling thread to one core.
-func pin(cpu int) {
-	if runtime.NumCPU() < 2 {
-		return
+// pin binds the calling thread to some cores.
+func pin(cpus ...int) {
+	mask := [16]uint64{}
+	for _, cpu := range cpus {
+		mask[0] |= 1 << cpu
 	}
-	mask := [16]uint64{1 << cpu}
 	if _, _, e := syscall.RawSyscall(syscall.SYS_SCHED_SETAFFINITY, 0, unsafe.Sizeof(mask), uintptr(unsafe.Pointer(&mask))); e != 0 {
-		panic(e)
+		fmt.Fprintln(os.Stderr, "bench: not pinned:", e)
 	}
 }

@@ -46,6 +46,9 @@ func (b batch) sizeOf(i int) uint64 {
 
 // from drops the first n messages.
 func (b batch) from(n int) batch {
+	if n == b.len() {
+		return batch{}
+	}
 	if b.base != nil {
 		b.base = unsafe.Add(b.base, uint64(n)*b.size)
 		b.count -= n
@@ -362,15 +365,21 @@ func (p *Producer) spscBatch(b batch, n int) {
 	p.committed(x, uint64(n))
 }
 
+// cells returns the data cells of n positions from t on: up to the end of the ring, and from its start.
+func (c *core) cells(t uint64, n int) (first, second []byte) {
+	k := min(uint64(n), c.slots-t&c.mask)
+	return view(c.cell(t), k*c.slotSize), view(c.data, (uint64(n)-k)*c.slotSize)
+}
+
 // spscRun publishes n equally long messages, one slot each, by one word.
 func (p *Producer) spscRun(b batch, n int) {
 	c := p.c
 	t := p.pos
 	size := b.size
 	if b.base != nil && size == c.slotSize {
-		first := min(uint64(n), c.slots-t&c.mask) // cells up to the end of the ring are contiguous
-		copy(view(c.cell(t), first*size), view(b.base, first*size))
-		copy(view(c.data, (uint64(n)-first)*size), view(unsafe.Add(b.base, first*size), (uint64(n)-first)*size))
+		first, second := c.cells(t, n)
+		values := view(b.base, uint64(n)*size)
+		copy(second, values[copy(first, values):])
 	} else {
 		for i := range n {
 			put(c.cell(t+uint64(i)), b.bytes(i))

@@ -47,10 +47,11 @@ type handle struct {
 
 	lock    locker
 	waiter  *futex.Waiter
-	spin    int       // how long it paid to spin
-	looked  time.Time // last look for the dead by a Try call
-	roster  uint32    // roster at that look
-	peer    int       // a participant of the other role that was alive at the last look
+	spin    time.Duration // how long it paid to spin
+	alone   bool          // nobody can run beside this goroutine
+	looked  time.Time     // last look for the dead by a Try call
+	roster  uint32        // roster at that look
+	peer    int           // a participant of the other role that was alive at the last look
 	stalled stallWatch
 }
 

@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"math/bits"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -376,7 +377,8 @@ func (r *Ring) join(who role, h *handle, q *futex.Queue) (err error) {
 		return err
 	}
 	*h = handle{unguarded: h.unguarded, c: r.c, ring: r, me: r.c.participant(id), id: uint32(id), kind: role, lock: lock, waiter: futex.NewWaiter(q),
-		fenced: publishes() == layout.PublishFenced, guarded: r.guarded && !h.unguarded}
+		fenced: publishes() == layout.PublishFenced, guarded: r.guarded && !h.unguarded,
+		alone: runtime.NumCPU() == 1 || runtime.GOMAXPROCS(0) == 1}
 	r.handles = append(r.handles, h)
 	r.closers = append(r.closers, who.Close)
 	if err := who.adopt(); err != nil { // corrupt: nothing of ours is in the ring, so the registration ends as a death would

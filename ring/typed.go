@@ -243,9 +243,9 @@ func (q *Consumer) tryTyped(b typedBuffer) (int, error) {
 	n := 0
 	if l.isRun && l.run.n == b.size && b.size == q.c.slotSize {
 		n = l.count
-		first := min(uint64(n), q.c.slots-l.run.p&q.c.mask) // cells up to the end of the ring are contiguous
-		copy(view(b.base, first*b.size), view(l.run.data, first*b.size))
-		copy(view(unsafe.Add(b.base, first*b.size), (uint64(n)-first)*b.size), view(q.c.data, (uint64(n)-first)*b.size))
+		first, second := q.c.cells(l.run.p, n)
+		values := view(b.base, uint64(n)*b.size)
+		copy(values[copy(values, first):], second)
 	}
 	for ; n < l.count; n++ {
 		it := l.at(q.c, n)

@@ -3,7 +3,6 @@ package ring
 import (
 	"context"
 	"errors"
-	"runtime"
 	"time"
 
 	"github.com/cd1900cf/millrace/futex"
@@ -25,29 +24,39 @@ const (
 	// stallAfter is how long somebody holds on to one position before it is called stalled.
 	stallAfter = 100 * time.Millisecond
 
-	spinLeast = 32   // attempts before parking that are always made
-	spinMost  = 1024 // and while spinning pays
-	spinClose = 64   // attempts that follow each other closely
+	spinLeast = 20 * time.Microsecond // spinning that is always done: parking costs as much (W2, and the look around)
+	spinMost  = 60 * time.Microsecond // and while it pays
+	spinClose = 64                    // attempts that follow each other closely
+	spinLook  = 16                    // attempts between two looks at the clock
 )
 
-// relax lets time pass before attempt i of a spin: little at first; later it also lets other goroutines run.
-func relax(i int) {
-	switch {
-	case i < spinClose:
-		futex.Pause(1)
-	case i%16 == 0:
-		runtime.Gosched()
-	default:
-		futex.Pause(8)
-	}
+// spinner makes the pauses of one spin.
+type spinner struct {
+	attempts int
+	start    time.Time
+	budget   time.Duration
 }
 
-// spins returns how many attempts to make before parking.
-func (h *handle) spins() int {
-	if runtime.NumCPU() == 1 {
-		return 0
+// spinning begins a spin. On one core there is nobody to spin for.
+func (h *handle) spinning() spinner {
+	if h.alone {
+		return spinner{}
 	}
-	return max(spinLeast, h.spin)
+	return spinner{start: time.Now(), budget: max(spinLeast, h.spin)}
+}
+
+// more lets a little time pass; false when the time for spinning is up. It never yields to the scheduler, which is dear for a goroutine
+// that is locked to its thread.
+func (s *spinner) more() bool {
+	if s.budget == 0 || s.attempts%spinLook == spinLook-1 && time.Since(s.start) > s.budget {
+		return false
+	}
+	if s.attempts++; s.attempts <= spinClose {
+		futex.Pause(1)
+	} else {
+		futex.Pause(4)
+	}
+	return true
 }
 
 // spun learns whether spinning paid.
@@ -98,8 +107,7 @@ func (p *Producer) await(ctx context.Context) error {
 }
 
 func (p *Producer) awaitSpace(ctx context.Context) error {
-	for i := range p.spins() {
-		relax(i)
+	for s := p.spinning(); s.more(); {
 		if err := p.attempt(); err != ErrFull {
 			p.spun(true)
 			return err
@@ -203,8 +211,7 @@ func (q *Consumer) await(ctx context.Context) (int, error) {
 }
 
 func (q *Consumer) awaitMessage(ctx context.Context) (int, error) {
-	for i := range q.spins() {
-		relax(i)
+	for s := q.spinning(); s.more(); {
 		if n, err := q.attempt(); err != ErrEmpty {
 			q.spun(true)
 			return n, err
