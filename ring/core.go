@@ -262,6 +262,14 @@ func (c *core) payload(p, k, length uint64) (at unsafe.Pointer, n uint64, ok boo
 	return nil, 0, false
 }
 
+// single is payload for a message of one slot.
+func (c *core) single(e *entry, p, length uint64) (at unsafe.Pointer, n uint64, ok bool) {
+	if n = length &^ layout.FlagInline; n == length {
+		return c.cell(p), n, n <= c.slotSize
+	}
+	return unsafe.Add(unsafe.Pointer(e), layout.EntrySize), n, n <= c.inline
+}
+
 // view makes a slice of n bytes at p.
 func view(p unsafe.Pointer, n uint64) []byte { return unsafe.Slice((*byte)(p), n) }
 

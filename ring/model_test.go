@@ -1,5 +1,7 @@
 package ring
 
+import "fmt"
+
 // The model of a ring: a slice of items and the rules of docs/FORMAT.md sections 5, 6, 9 and 10 written down as plainly as possible. It knows nothing of
 // words, hints, laps or memory. model_rapid_test.go compares it with the real thing.
 
@@ -19,7 +21,6 @@ type modelItem struct {
 	payload    []byte
 	state      modelState
 	r          int // times given back
-	run        int // SPSC: equal messages that were published by one word have the same; 0: none
 }
 
 func (it *modelItem) deliveries() int { return min(it.r, 48) + 1 }
@@ -36,7 +37,6 @@ type model struct {
 	next  uint64       // next position to claim
 	read  uint64       // SPSC: where the consumer reads
 	freed uint64       // SPSC: everything below is free
-	runs  int          // SPSC: runs ever published
 
 	want Stats // the counters
 }
@@ -102,12 +102,10 @@ func (m *model) stepPad(k uint64) {
 }
 
 // send appends one message.
-func (m *model) send(payload []byte) { m.sendInRun(payload, 0) }
-
-func (m *model) sendInRun(payload []byte, run int) {
+func (m *model) send(payload []byte) {
 	k := m.slotsFor(len(payload))
 	m.stepPad(k)
-	m.items = append(m.items, &modelItem{lo: m.next, at: m.next, hi: m.next + k, payload: payload, state: modelReady, run: run})
+	m.items = append(m.items, &modelItem{lo: m.next, at: m.next, hi: m.next + k, payload: payload, state: modelReady})
 	m.next += k
 	m.want.Sent++
 }
@@ -132,9 +130,8 @@ func (m *model) sendBatch(msgs [][]byte, whole bool) int {
 		if whole && len(part) < most {
 			break
 		}
-		run := m.newRun(part)
 		for range part {
-			m.sendInRun(msgs[done], run)
+			m.send(msgs[done])
 			done++
 		}
 		if len(part) < most {
@@ -142,20 +139,6 @@ func (m *model) sendBatch(msgs [][]byte, whole bool) int {
 		}
 	}
 	return done
-}
-
-// newRun numbers the run that a part of a batch makes; 0 when it makes none.
-func (m *model) newRun(sizes []int) int {
-	if m.kind == MPMC || len(sizes) < 2 || uint64(sizes[0]) > m.slotSize {
-		return 0
-	}
-	for _, n := range sizes {
-		if n != sizes[0] {
-			return 0
-		}
-	}
-	m.runs++
-	return m.runs
 }
 
 // reserve claims room for n bytes. An SPSC ring shows nothing of it but the padding.
@@ -204,26 +187,14 @@ func (m *model) remove(it *modelItem) {
 	}
 }
 
-// look returns up to limit messages that a consumer would get now, and takes nothing. An SPSC consumer steps over what is no message on its way.
+// look returns up to limit messages that a consumer would get now, and changes nothing.
 func (m *model) look(limit int) (got []*modelItem) {
 	if m.kind == SPSC {
-		run := 0
 		for _, it := range m.items {
-			switch {
-			case int64(it.lo-m.read) < 0:
-			case len(got) == limit, run != 0 && it.run != 0 && it.run != run: // a lease ends before a second run
-				limit = len(got)
-			case it.state == modelReady:
+			if int64(it.lo-m.read) >= 0 && it.state == modelReady && len(got) < limit {
 				got = append(got, it)
-				m.read, run = it.hi, max(run, it.run)
-			default:
-				m.read = it.hi
-				if len(got) == 0 {
-					m.freed = it.hi
-				}
 			}
 		}
-		m.sweep()
 		return got
 	}
 	for _, it := range m.items { // given back: first, lowest first
@@ -245,44 +216,45 @@ func (m *model) look(limit int) (got []*modelItem) {
 	return got
 }
 
-// sweep forgets what an SPSC consumer has freed.
-func (m *model) sweep() {
-	for len(m.items) > 0 && int64(m.items[0].hi-m.freed) <= 0 {
+// stepTo says that the consumer of an SPSC ring has freed everything below p, or why that cannot be: there are messages between. How soon it steps over
+// padding is its own business.
+func (m *model) stepTo(p uint64) error {
+	for len(m.items) > 0 && int64(m.items[0].lo-p) < 0 {
+		if it := m.items[0]; int64(it.hi-m.freed) > 0 && it.state < modelPad {
+			return fmt.Errorf("position %d is past a message at %d", p, it.lo)
+		}
 		m.items = m.items[1:]
 	}
-}
-
-// received notes that a message was handed to a consumer.
-func (m *model) received(it *modelItem) {
-	m.want.Received++
-	if it.r > 0 {
-		m.want.Redelivered++
+	if int64(p-m.freed) < 0 || int64(p-m.next) > 0 {
+		return fmt.Errorf("position %d is not between %d and %d", p, m.freed, m.next)
 	}
+	m.freed, m.read = p, later(m.read, p)
+	return nil
 }
 
-// lease takes up to limit messages.
-func (m *model) lease(limit int) []*modelItem {
-	got := m.look(min(limit, int(m.slots)))
+// lease hands messages to a consumer.
+func (m *model) lease(got []*modelItem) {
 	for _, it := range got {
 		it.state = modelLeased
-		m.received(it)
+		m.read = it.hi
+		m.want.Received++
+		if it.r > 0 {
+			m.want.Redelivered++
+		}
 	}
-	return got
 }
 
-// release ends the lease of held[:n].
-func (m *model) release(held []*modelItem, n int) {
-	if m.kind == MPMC {
-		for _, it := range held[:n] {
+// release ends the lease of these messages, the first of those that are held.
+func (m *model) release(held []*modelItem) {
+	for _, it := range held {
+		m.freed = it.hi
+		if m.kind == MPMC {
 			m.remove(it)
 		}
-		return
 	}
-	m.freed = held[n-1].hi
-	if n == len(held) {
-		m.freed = m.read
+	for m.kind == SPSC && len(m.items) > 0 && int64(m.items[0].hi-m.freed) <= 0 {
+		m.items = m.items[1:]
 	}
-	m.sweep()
 }
 
 // receive takes and releases one message.
@@ -291,38 +263,18 @@ func (m *model) receive() *modelItem {
 	if len(got) == 0 {
 		return nil
 	}
-	m.received(got[0])
-	m.release(got, 1)
-	return got[0]
-}
-
-// peekOne is receive without taking.
-func (m *model) peekOne() *modelItem {
-	read := m.read
-	got := m.look(1)
-	if len(got) == 0 {
-		return nil
-	}
-	if m.kind == SPSC {
-		m.read = got[0].lo
-	} else {
-		m.read = read
-	}
+	m.lease(got)
+	m.release(got)
 	return got[0]
 }
 
 // giveBack ends a lease without releasing it: by Return, or as the policy says.
 func (m *model) giveBack(held []*modelItem, byPolicy bool) {
 	drop := byPolicy && m.policy == Drop
-	if m.kind == SPSC && len(held) > 0 {
-		if drop {
-			m.freed = m.read
-		} else {
-			m.read = held[0].lo
-		}
+	if len(held) > 0 && !drop {
+		m.read = held[0].lo
 	}
 	for _, it := range held {
-		m.explode(it.run)
 		it.r++
 		it.state = modelReady
 		if drop || m.maxDeliveries > 0 && it.r >= m.maxDeliveries {
@@ -331,18 +283,6 @@ func (m *model) giveBack(held []*modelItem, byPolicy bool) {
 			if m.kind == MPMC {
 				m.remove(it)
 			}
-		}
-	}
-	if drop {
-		m.sweep()
-	}
-}
-
-// explode makes single messages of a run.
-func (m *model) explode(run int) {
-	for _, it := range m.items {
-		if it.run == run {
-			it.run = 0
 		}
 	}
 }

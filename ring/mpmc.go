@@ -284,6 +284,32 @@ func (c *core) mpmcMessage(f found) (at unsafe.Pointer, n uint64, ok bool) {
 // mpmcReceive copies the next message into buf, C2..C7. It changes nothing when buf is too small.
 func (q *Consumer) mpmcReceive(buf []byte) (int, error) {
 	c := q.c
+	p := q.pos
+	e := c.entry(p)
+	w := e.state.Load() // order: C2 acq, pairs P6
+	// order: C0 acq, pairs V4
+	if w == readyWord(p+1, 0) && c.ctl.returns.Load() == q.seen { // the common case: one slot, never given back
+		length := e.length.Load() // order: C3 rlx, pairs P4: ordered by C2
+		if at, n, ok := c.single(e, p, length); ok && n <= uint64(len(buf)) {
+			copy(buf, view(at, n))
+			testpoint.Hit("C3")
+			// order: C4 acqrel, pairs P3 (release: the payload has been read before the slot is handed back) and C2
+			if e.state.CompareAndSwap(w, freeWord(p+c.slots)) {
+				testpoint.Hit("C4")
+				q.received(p, p+1, 1)
+				if c.ctl.notFull.pending() { // order: N1 sc, pairs W1; C4 is the fence
+					q.wakeAll(&c.ctl.notFull)
+				}
+				return int(n), nil
+			}
+		}
+	}
+	return q.mpmcReceiveSlow(buf)
+}
+
+// mpmcReceiveSlow is the same for every case.
+func (q *Consumer) mpmcReceiveSlow(buf []byte) (int, error) {
+	c := q.c
 	for step := 0; step < c.maxSteps; step++ {
 		f, err := q.mpmcFind()
 		if err != nil {

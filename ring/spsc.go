@@ -219,6 +219,24 @@ func (q *Consumer) giveSpace(e uint64) {
 
 // spscReceive copies the next message into buf, D1..D6. It changes nothing when buf is too small.
 func (q *Consumer) spscReceive(buf []byte) (int, error) {
+	c := q.c
+	h := q.pos
+	e := c.entry(h)
+	// order: D1 acq, pairs S4
+	if e.state.Load() == spscReadyWord(h+1, 0) { // the common case: one slot, never given back
+		length := e.length.Load() // order: D2 rlx, pairs S3: ordered by D1
+		if at, n, ok := c.single(e, h, length); ok && n <= uint64(len(buf)) {
+			copy(buf, view(at, n))
+			testpoint.Hit("D3")
+			q.consumed(h, h+1, 1)
+			return int(n), nil
+		}
+	}
+	return q.spscReceiveSlow(buf)
+}
+
+// spscReceiveSlow is the same for every case.
+func (q *Consumer) spscReceiveSlow(buf []byte) (int, error) {
 	var it item
 	if err := q.spscFind(&it); err != nil {
 		return 0, err
@@ -228,14 +246,19 @@ func (q *Consumer) spscReceive(buf []byte) (int, error) {
 	}
 	copy(buf, view(it.data, it.n))
 	testpoint.Hit("D3")
-	q.pos = it.e
-	q.giveSpace(it.e)
-	q.last = Delivery{Position: it.p, Deliveries: it.count}
+	q.consumed(it.p, it.e, it.count)
+	return int(it.n), nil
+}
+
+// consumed ends the receipt by copying of the message [p, e).
+func (q *Consumer) consumed(p, e uint64, count int) {
+	q.pos = e
+	q.giveSpace(e)
+	q.last = Delivery{Position: p, Deliveries: count}
 	bump(&q.me.received, 1)
-	if it.count > 1 {
+	if count > 1 {
 		bump(&q.me.redelivered, 1)
 	}
-	return int(it.n), nil
 }
 
 // spscLease takes the next 1..limit messages: those of one run, or single ones up to the next run. A run stays noted as long as one of its
