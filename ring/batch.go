@@ -61,8 +61,8 @@ func (b batch) from(n int) batch {
 // SendBatch commits copies of msgs, in order, and returns how many are committed.
 //
 // All sizes are checked first (*SizeError, nothing sent). A batch that needs at most half of the slots is claimed whole, and waits until it
-// fits; a longer one goes as several such parts. Within a part nothing comes between, and it becomes readable at once.
-// Blocks and fails as Send does. Failure: if the process dies within a part, nothing of that part is committed, or all of it.
+// fits; a longer one goes as several such parts. Within a part nothing comes between.
+// Blocks and fails as Send does. Failure: if the process dies within a part, a prefix of it may be committed: never a hole, never a torn message.
 func (p *Producer) SendBatch(ctx context.Context, msgs [][]byte) (int, error) {
 	return p.sendBatch(ctx, batch{msgs: msgs})
 }

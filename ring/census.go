@@ -150,7 +150,7 @@ func (c *core) begin(m *participant, role Role) {
 	if role == ProducerRole {
 		s = &m.producer
 	}
-	s.registered.Add(1) // order: R4 rel, pairs X5
+	s.registered.Add(1) // order: R4 sc, pairs X5; and W2 with the first N1: a sleeper that missed this session in W2 had arrived before
 	testpoint.Hit("R4")
 	c.ctl.roster.Add(1) // order: R5 rel, pairs E1
 	testpoint.Hit("R5")

@@ -77,7 +77,7 @@ func (p *Producer) full(at uint64) error {
 
 // hold notes the first position of an open lease or reservation (position + 1), or that there is none (0).
 func (h *handle) hold(v uint64) {
-	atomicx.StoreRelaxed(&h.me.held, v) // order: L1 rlx, pairs V0: ordered before the claim by L2
+	atomicx.StoreRelease(&h.me.held, v) // order: L4 rel, pairs V0: not before the release it follows; and before the claim by L2
 }
 
 // expose keeps the address range of the mapping for ever, because slices into it are handed out.

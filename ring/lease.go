@@ -239,7 +239,7 @@ func (q *Consumer) mpmcReturn(i int, byPolicy bool) {
 			testpoint.Hit("given back")
 		}
 	}
-	c.ctl.returns.Add(1) // order: V4 sc, pairs C0
+	c.ctl.returns.Add(1) // order: V4 rel, pairs C0
 	testpoint.Hit("V4")
 	q.wakeEverybody()
 	q.unhold()

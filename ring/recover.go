@@ -70,7 +70,7 @@ func (c *core) recover(id int) (done bool, err error) {
 		r := repair{c, 8*c.slots + 64}
 		r.scan(uint32(id))
 	}
-	c.ctl.returns.Add(1) // order: V4 sc, pairs C0
+	c.ctl.returns.Add(1) // order: V4 rel, pairs C0
 	testpoint.Hit("V4")
 	c.ctl.notEmpty.notifyAll() // V5
 	testpoint.Hit("V5")

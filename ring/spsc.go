@@ -122,7 +122,7 @@ func (p *Producer) spscReserve(k uint64) (head, at uint64, err error) {
 func (p *Producer) spscFinish(n uint64, commit bool) {
 	c, r := p.c, p.resv
 	if !commit {
-		atomicx.StoreRelaxed(&c.ctl.reservedPosition, 0) // order: S5 rlx, pairs nothing
+		atomicx.StoreRelease(&c.ctl.reservedPosition, 0) // order: S5 rel, pairs S5 of the next owner: not before S4
 		testpoint.Hit("discarded")
 		return
 	}
@@ -131,7 +131,7 @@ func (p *Producer) spscFinish(n uint64, commit bool) {
 	testpoint.Hit("S3")
 	publish(c.state(r.at), spscReadyWord(end, 0), p.fenced) // order: S4 rel, pairs D1 and N1
 	testpoint.Hit("S4")
-	atomicx.StoreRelaxed(&c.ctl.reservedPosition, 0) // order: S5 rlx, pairs nothing
+	atomicx.StoreRelease(&c.ctl.reservedPosition, 0) // order: S5 rel, pairs S5 of the next owner: not before S4
 	p.committed(end, 1)
 }
 

@@ -1,0 +1,79 @@
+# The two commands that matter: make demo, make test. Each sets up what it needs, or names it.
+
+SHELL := /bin/bash
+GO ?= go
+TESTFLAGS ?=
+# The tools are pinned in a module of their own, so that the root module stays almost free of dependencies.
+TOOL := $(GO) tool -modfile=internal/tools/lint/go.mod
+# Packages in which the race detector is of use: heap memory. It does not see what is mapped.
+RACE := ./ring ./futex ./seg ./internal/...
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test race lint generate generate-check tidy-check cross header crash model bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: go-version ## build bin/millrace
+	$(GO) build -trimpath -o bin/millrace ./cmd/millrace
+
+demo: build ## real files between processes that are killed all the time, in both kinds of ring; under a minute
+	bin/millrace demo --kind mpmc --producers 4 --consumers 4
+	bin/millrace demo --kind spsc
+
+test: go-version ## vet, formatting, every test, and the crash tests; some minutes
+	$(GO) vet ./...
+	@bad="$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go' 2>/dev/null || find . -name '*.go'))"; \
+	if [ -n "$$bad" ]; then echo "not formatted, run gofmt -w on:"; echo "$$bad"; exit 1; fi
+	$(GO) test $(TESTFLAGS) ./...
+	$(MAKE) --no-print-directory crash
+
+crash: ## kill and stop processes at each labelled step
+	$(GO) test -tags testpoint $(TESTFLAGS) ./tests/crash/... ./seg
+
+race: ## the race detector, on heap memory; needs a C compiler
+	@command -v $${CC:-cc} >/dev/null || { echo "make race: the race detector needs a C compiler; apt-get install gcc libc6-dev"; exit 1; }
+	CGO_ENABLED=1 $(GO) test -race -short $(TESTFLAGS) $(RACE)
+
+model: ## explore the protocols on paper: every interleaving of small configurations, and every mutant
+	$(GO) test $(TESTFLAGS) ./tests/model/...
+
+lint: ## vet, staticcheck, the rules of the project
+	$(GO) vet ./...
+	$(GO) vet -tags testpoint,invariants ./...
+	$(TOOL) staticcheck ./...
+	$(TOOL) staticcheck -tags testpoint,invariants ./...
+	$(GO) test $(TESTFLAGS) ./internal/rules
+
+generate: ## write what follows from the tables of docs/FORMAT.md, and the places in docs/ORDERING.md
+	$(GO) generate ./...
+	$(GO) test ./internal/rules -run Ordering -update
+
+generate-check: ## fail when a generated file is not what the tables say
+	$(GO) run ./internal/tools/layoutgen -check
+
+tidy-check: ## fail when go.mod or go.sum is not tidy
+	$(GO) mod tidy -diff
+	cd internal/tools/lint && $(GO) mod tidy -diff
+
+cross: ## vet for linux/arm64, build where it is not supported
+	GOOS=linux GOARCH=arm64 $(GO) vet ./...
+	GOOS=linux GOARCH=386 $(GO) build ./ring ./seg ./futex
+	GOOS=darwin GOARCH=arm64 $(GO) build ./...
+	GOOS=windows GOARCH=amd64 $(GO) build ./...
+
+header: ## compile the layout part of the C header as C11, C17 and C++17
+	@command -v $${CC:-cc} >/dev/null && command -v $${CXX:-c++} >/dev/null || { echo "make header: needs a C and a C++ compiler; apt-get install gcc g++"; exit 1; }
+	$${CC:-cc} -std=c11 -Wall -Wextra -pedantic -Werror -fsyntax-only -xc include/millrace_layout.h
+	$${CC:-cc} -std=c17 -Wall -Wextra -pedantic -Werror -fsyntax-only -xc include/millrace_layout.h
+	$${CXX:-c++} -std=c++17 -Wall -Wextra -pedantic -Werror -fsyntax-only -xc++ include/millrace_layout.h
+
+bench: ## two processes side by side with yardsticks: nanoseconds per message
+	$(GO) test -run '^$$' -bench . ./bench/...
+
+clean: ## remove what was built
+	rm -rf bin dist
+
+.PHONY: go-version
+go-version:
+	@command -v $(GO) >/dev/null || { echo "Go is missing: install 1.25 or later from https://go.dev/dl/"; exit 1; }
