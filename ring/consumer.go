@@ -192,7 +192,7 @@ func (q *Consumer) All(ctx context.Context) iter.Seq2[Message, error] {
 				return
 			}
 			more := yield(m, nil)
-			if q.generation == m.generation && q.gate.is() == gateHeld {
+			if q.generation&(1<<32-1) == m.token>>32 && q.gate.is() == gateHeld {
 				if err := m.Release(); err != nil {
 					if more {
 						yield(Message{}, err)
@@ -210,10 +210,10 @@ func (q *Consumer) All(ctx context.Context) iter.Seq2[Message, error] {
 // Last tells which message the last successful Receive or TryReceive on this handle got.
 func (q *Consumer) Last() Delivery { return q.last }
 
-// message makes the token for item i of the open lease.
+// message makes the token for message i of the open lease.
 func (q *Consumer) message(i int) Message {
-	it := q.lease.at(q.c, i)
-	return Message{q: q, data: it.data, n: int(it.n), position: it.p, generation: q.generation, index: int32(i), count: int32(it.count)}
+	it := q.lease.at(i)
+	return Message{q, it.p, it.word, q.generation<<32 | uint64(i)}
 }
 
 // end releases, or gives back, the messages of the lease up to index i; i < 0 stands for all that are left.
@@ -231,7 +231,7 @@ func (q *Consumer) end(generation uint64, i int, back bool) (err error) {
 	if i < 0 {
 		i = l.count - 1
 	}
-	if generation != q.generation || i < l.next {
+	if generation&(1<<32-1) != q.generation&(1<<32-1) || i < l.next {
 		q.gate.leave(gateHeld)
 		return ErrMisuse
 	}
@@ -290,39 +290,41 @@ func (q *Consumer) attempt() (int, error) {
 
 // A Message is a leased message. It is a small value; copies stand for the same lease.
 type Message struct {
-	q          *Consumer
-	data       unsafe.Pointer
-	n          int
-	position   uint64
-	generation uint64
-	index      int32
-	count      int32
+	q        *Consumer
+	position uint64
+	word     uint64 // as in item
+	token    uint64 // generation << 32 | index
 }
 
 // Bytes returns the payload. It aliases the ring and is dead after Release, Return or Close.
 func (m Message) Bytes() []byte {
-	if m.q == nil || m.generation != m.q.generation {
+	if m.q == nil || m.token>>32 != m.q.generation&(1<<32-1) {
 		return nil
 	}
-	return unsafe.Slice((*byte)(m.data), m.n)
+	return m.q.c.bytes(m.position, m.word)
 }
 
 // Position returns the message's position: its place in the order of the ring.
 func (m Message) Position() uint64 { return m.position }
 
-// Deliveries returns how often the message has been handed to a consumer, this time included: 1, 2, …; it saturates at 49.
-func (m Message) Deliveries() int { return int(m.count) }
+// Deliveries returns how often the message has been handed to a consumer, this time included: 1, 2, …; it saturates at 49. 0 for the zero Message.
+func (m Message) Deliveries() int {
+	if m.q == nil {
+		return 0
+	}
+	return item{word: m.word}.deliveries()
+}
 
 // Redelivered says whether some other delivery may have been seen before: Deliveries is above 1.
-func (m Message) Redelivered() bool { return m.count > 1 }
+func (m Message) Redelivered() bool { return m.Deliveries() > 1 }
 
 // Release ends the lease. For a message of a Batch it releases that message and all before it. A second or stale call is ErrMisuse.
 // Blocks: never. Progress: wait-free.
-func (m Message) Release() error { return m.q.end(m.generation, int(m.index), false) }
+func (m Message) Release() error { return m.q.end(m.token>>32, int(uint32(m.token)), false) }
 
 // Return gives the message back unprocessed: it is delivered again to somebody, with a higher count, whatever the ring's policy for deaths is.
 // For a message of a Batch, the ones before it must have been released, and what the batch holds behind it is given back too.
-func (m Message) Return() error { return m.q.end(m.generation, int(m.index), true) }
+func (m Message) Return() error { return m.q.end(m.token>>32, int(uint32(m.token)), true) }
 
 // A Batch is a lease of several messages.
 type Batch struct {

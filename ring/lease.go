@@ -4,6 +4,7 @@ import (
 	"unsafe"
 
 	"github.com/cd1900cf/millrace/internal/atomicx"
+	"github.com/cd1900cf/millrace/internal/layout"
 	"github.com/cd1900cf/millrace/internal/testpoint"
 )
 
@@ -19,13 +20,33 @@ type lease struct {
 	end         uint64 // MPMC: end of that extent
 }
 
-// item is one leased message.
+// item is one leased message: its positions, and what else there is to know of it packed into one word, so that it travels in registers.
 type item struct {
-	p, e  uint64 // positions
-	r     uint64 // times it was given back
-	data  unsafe.Pointer
-	n     uint64
-	count int // deliveries, this one included
+	p, e uint64
+	word uint64 // bytes << 8 | lies inline << 7 | times given back before
+}
+
+const itemInline = 1 << 7
+
+// newItem describes the message [p, e) that was given back r times, from its length word, which was checked.
+func newItem(p, e, r, length uint64) item {
+	word := length&layout.LengthMask<<8 | r
+	if length&layout.FlagInline != 0 {
+		word |= itemInline
+	}
+	return item{p, e, word}
+}
+
+func (it item) size() uint64    { return it.word >> 8 }
+func (it item) given() uint64   { return it.word & layout.DeliveriesMask }
+func (it item) deliveries() int { return deliveries(it.given()) }
+
+// bytes returns the payload of the message at p that word describes.
+func (c *core) bytes(p, word uint64) []byte {
+	if word&itemInline != 0 {
+		return view(unsafe.Add(unsafe.Pointer(c.entry(p)), layout.EntrySize), word>>8)
+	}
+	return view(c.cell(p), word>>8)
 }
 
 func (l *lease) open() bool { return l.next < l.count }
@@ -42,15 +63,11 @@ func (l *lease) add(it item) {
 }
 
 // at returns message i.
-func (l *lease) at(c *core, i int) item {
-	if !l.isRun {
-		return l.items[i]
+func (l *lease) at(i int) item {
+	if l.isRun {
+		return item{l.run.p + uint64(i), l.run.e + uint64(i), l.run.word}
 	}
-	it := l.run
-	it.p += uint64(i)
-	it.e += uint64(i)
-	it.data = c.cell(it.p)
-	return it
+	return l.items[i]
 }
 
 // mpmcLease takes the next 1..limit messages, L1, L2.
@@ -64,7 +81,7 @@ func (q *Consumer) mpmcLease(limit int) error {
 			}
 			return err
 		}
-		at, n, ok := c.mpmcMessage(f)
+		length, ok := c.mpmcMessage(f)
 		if !ok {
 			if c.state(f.p).Load() != f.w { // order: C2 acq, pairs C4: somebody took it meanwhile
 				continue
@@ -74,7 +91,7 @@ func (q *Consumer) mpmcLease(limit int) error {
 		r := givenBack(f.w)
 		l := &q.lease
 		l.reset()
-		l.add(item{f.p, f.e, r, at, n, deliveries(r)})
+		l.add(newItem(f.p, f.e, r, length))
 		end := f.e
 		if r == 0 && limit > 1 {
 			end = q.extend(f.p, limit)
@@ -109,11 +126,11 @@ func (q *Consumer) extend(p uint64, limit int) (end uint64) {
 		if stand != standReady || givenBack(w) != 0 || e-p > c.slots {
 			break
 		}
-		at, n, ok := c.mpmcMessage(found{x, w, e})
+		length, ok := c.mpmcMessage(found{x, w, e})
 		if !ok {
 			break
 		}
-		l.add(item{x, e, 0, at, n, 1})
+		l.add(newItem(x, e, 0, length))
 		x, end = e, e
 	}
 	return end
@@ -127,14 +144,14 @@ func (q *Consumer) takeReturned(limit int) {
 		if !ok {
 			return
 		}
-		at, n, ok := c.mpmcMessage(f)
+		length, ok := c.mpmcMessage(f)
 		if !ok || int64(f.p-l.items[l.count-1].p) < 0 {
 			return // positions in a batch ascend
 		}
 		r := givenBack(f.w)
 		// order: L2 acqrel, pairs V3
 		if c.state(f.p).CompareAndSwap(f.w, takenWord(f.e, q.id, r)) {
-			l.add(item{f.p, f.e, r, at, n, deliveries(r)})
+			l.add(newItem(f.p, f.e, r, length))
 		}
 	}
 }
@@ -155,7 +172,7 @@ func (q *Consumer) countTaken() {
 	if !l.shared && !l.isRun {
 		again := uint64(0)
 		for i := range l.items {
-			if l.items[i].count > 1 {
+			if l.items[i].given() > 0 {
 				again++
 			}
 		}
@@ -213,7 +230,7 @@ func (q *Consumer) free(p, e uint64) {
 // unhold notes the first message that is still held, or none. L4
 func (q *Consumer) unhold() {
 	if l := &q.lease; l.open() {
-		q.hold(l.at(q.c, l.next).p + 1)
+		q.hold(l.at(l.next).p + 1)
 	} else {
 		q.hold(0)
 	}
@@ -231,11 +248,11 @@ func (q *Consumer) mpmcReturn(i int, byPolicy bool) {
 			l.next++
 		}
 		w := c.state(it.p).Load() // order: L3 rlx, own word
-		if c.lost(it.r, byPolicy) {
+		if c.lost(it.given(), byPolicy) {
 			c.count(it.p, w, accountLost)
 			q.free(it.p, it.e)
 		} else {
-			atomicx.StoreRelease(c.state(it.p), readyWord(it.e, nextGivenBack(it.r))) // order: L3 rel, pairs C2
+			atomicx.StoreRelease(c.state(it.p), readyWord(it.e, nextGivenBack(it.given()))) // order: L3 rel, pairs C2
 			testpoint.Hit("given back")
 		}
 	}

@@ -1,8 +1,6 @@
 package ring
 
 import (
-	"unsafe"
-
 	"github.com/cd1900cf/millrace/internal/atomicx"
 	"github.com/cd1900cf/millrace/internal/testpoint"
 )
@@ -275,10 +273,11 @@ func (q *Consumer) rescue() (best found, ok bool) {
 	return best, ok
 }
 
-// mpmcMessage checks the message f and returns where its payload lies.
-func (c *core) mpmcMessage(f found) (at unsafe.Pointer, n uint64, ok bool) {
-	length := c.entry(f.p).length.Load() // order: C3 rlx, pairs P4: ordered by C2
-	return c.payload(f.p, f.e-f.p, length)
+// mpmcMessage loads the length word of the message f and checks it.
+func (c *core) mpmcMessage(f found) (length uint64, ok bool) {
+	length = c.entry(f.p).length.Load() // order: C3 rlx, pairs P4: ordered by C2
+	_, _, ok = c.payload(f.p, f.e-f.p, length)
+	return length, ok
 }
 
 // mpmcReceive copies the next message into buf, C2..C7. It changes nothing when buf is too small.
@@ -315,7 +314,8 @@ func (q *Consumer) mpmcReceiveSlow(buf []byte) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		at, n, ok := c.mpmcMessage(f)
+		length, ok := c.mpmcMessage(f)
+		at, n, _ := c.payload(f.p, f.e-f.p, length)
 		if ok && n <= uint64(len(buf)) {
 			copy(buf, view(at, n))
 			testpoint.Hit("C3")

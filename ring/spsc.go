@@ -141,7 +141,7 @@ func (q *Consumer) spscFind(it *item) error {
 	for step := uint64(0); step <= c.slots; step++ {
 		h := q.pos
 		if int64(q.runEnd-h) > 0 {
-			*it = item{h, h + 1, 0, c.cell(h), q.runLength, 1}
+			*it = newItem(h, h+1, 0, q.runLength)
 			return nil
 		}
 		ent := c.entry(h)
@@ -169,8 +169,7 @@ func (q *Consumer) spscFind(it *item) error {
 			q.enterRun(e, n)
 			continue
 		}
-		at, n, ok := c.payload(h, e-h, length)
-		if !ok {
+		if _, _, ok := c.payload(h, e-h, length); !ok {
 			return corrupt("length word", h, length)
 		}
 		if c.maxDeliveries > 0 && r >= c.maxDeliveries { // given back beyond the limit, and already counted as lost
@@ -179,7 +178,7 @@ func (q *Consumer) spscFind(it *item) error {
 			}
 			continue
 		}
-		*it = item{h, e, r, at, n, deliveries(r)}
+		*it = newItem(h, e, r, length)
 		return nil
 	}
 	return corrupt("state word", q.pos, c.state(q.pos).Load()) // order: D1 acq, pairs S4
@@ -241,13 +240,13 @@ func (q *Consumer) spscReceiveSlow(buf []byte) (int, error) {
 	if err := q.spscFind(&it); err != nil {
 		return 0, err
 	}
-	if it.n > uint64(len(buf)) {
-		return int(it.n), errShortBuffer
+	if it.size() > uint64(len(buf)) {
+		return int(it.size()), errShortBuffer
 	}
-	copy(buf, view(it.data, it.n))
+	copy(buf, q.c.bytes(it.p, it.word))
 	testpoint.Hit("D3")
-	q.consumed(it.p, it.e, it.count)
-	return int(it.n), nil
+	q.consumed(it.p, it.e, it.deliveries())
+	return int(it.size()), nil
 }
 
 // consumed ends the receipt by copying of the message [p, e).
@@ -282,7 +281,7 @@ func (q *Consumer) spscLease(limit int) error {
 			}
 		}
 	}
-	q.hold(l.at(q.c, 0).p + 1)
+	q.hold(l.at(0).p + 1)
 	atomicx.StoreRelease(&q.c.ctl.leaseEnd, q.pos) // order: L2 rel, pairs nothing concurrent: read by the next consumer
 	testpoint.Hit("D lease")
 	q.countTaken()
@@ -292,7 +291,7 @@ func (q *Consumer) spscLease(limit int) error {
 // spscRelease releases the messages up to index i.
 func (q *Consumer) spscRelease(i int) {
 	l := &q.lease
-	e := l.at(q.c, i).e
+	e := l.at(i).e
 	if l.next = i + 1; !l.open() {
 		e = q.pos // padding behind the last message goes with it
 	}
@@ -303,7 +302,7 @@ func (q *Consumer) spscRelease(i int) {
 // spscReturn gives the messages that are still held up to index i back, and everything behind them that was looked at becomes unread again.
 func (q *Consumer) spscReturn(byPolicy bool) {
 	l := &q.lease
-	from := l.at(q.c, l.next).p
+	from := l.at(l.next).p
 	l.next = l.count
 	q.pos = q.c.spscGiveBack(from, q.pos, byPolicy)
 	q.given = min(q.given, q.pos)

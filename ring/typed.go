@@ -241,18 +241,18 @@ func (q *Consumer) tryTyped(b typedBuffer) (int, error) {
 	}
 	l := &q.lease
 	n := 0
-	if l.isRun && l.run.n == b.size && b.size == q.c.slotSize {
+	if l.isRun && l.run.size() == b.size && b.size == q.c.slotSize {
 		n = l.count
 		first, second := q.c.cells(l.run.p, n)
 		values := view(b.base, uint64(n)*b.size)
 		copy(values[copy(values, first):], second)
 	}
 	for ; n < l.count; n++ {
-		it := l.at(q.c, n)
-		if it.n != b.size {
+		it := l.at(n)
+		if it.size() != b.size {
 			break
 		}
-		copy(view(unsafe.Add(b.base, uint64(n)*b.size), b.size), view(it.data, b.size))
+		copy(view(unsafe.Add(b.base, uint64(n)*b.size), b.size), q.c.bytes(it.p, it.word))
 	}
 	if n > 0 {
 		if q.c.kind == SPSC {
@@ -262,7 +262,7 @@ func (q *Consumer) tryTyped(b typedBuffer) (int, error) {
 		}
 	}
 	if l.open() {
-		odd := l.at(q.c, l.next).n
+		odd := l.at(l.next).size()
 		q.giveBackLease(false)
 		if n == 0 {
 			return 0, fmt.Errorf("%w: a message of %d bytes where values of %d are expected", ErrMismatch, odd, b.size)
