@@ -45,14 +45,15 @@ type handle struct {
 	blocked blockage
 	broken  error
 
-	lock    locker
-	waiter  *futex.Waiter
-	spin    time.Duration // how long it paid to spin
-	alone   bool          // nobody can run beside this goroutine
-	looked  time.Time     // last look for the dead by a Try call
-	roster  uint32        // roster at that look
-	peer    int           // a participant of the other role that was alive at the last look
-	stalled stallWatch
+	lock     locker
+	waiter   *futex.Waiter
+	spin     time.Duration // how long it paid to spin
+	distance int           // extra pauses before the first attempt of a spin
+	alone    bool          // nobody can run beside this goroutine
+	looked   time.Time     // last look for the dead by a Try call
+	roster   uint32        // roster at that look
+	peer     int           // a participant of the other role that was alive at the last look
+	stalled  stallWatch
 }
 
 // blockage notes what an unsuccessful attempt found in its way: the state word w at a position.

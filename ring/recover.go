@@ -237,24 +237,38 @@ func (c *core) spscEach(from, to uint64, f func(x, e, w uint64)) {
 }
 
 // explode rewrites every run that reaches into [from, to) as single entries, the last first, so that a reader finds the same messages throughout.
+// An entry that is not valid yet gets its length word first. The head of a run, if its word is valid, becomes a run of one first: with the
+// length word first it would be one message of all slots for a moment.
 func (c *core) explode(from, to uint64) {
 	for x := from; int64(to-x) > 0; {
-		e, ok := spscEnd(c.state(x).Load(), x, c.slots) // order: D1 acq, pairs S4 J4
-		length := c.entry(x).length.Load()              // order: D2 rlx, pairs S3
-		if !ok {
-			if e, length, ok = c.insideRun(x); !ok {
+		e, valid := spscEnd(c.state(x).Load(), x, c.slots) // order: D1 acq, pairs S4 J4
+		length := c.entry(x).length.Load()                 // order: D2 rlx, pairs S3
+		if !valid {
+			var inside bool
+			if e, length, inside = c.insideRun(x); !inside {
 				return
 			}
 		}
 		if length&layout.FlagRun != 0 {
-			for m := e; m != x; m-- {
-				c.entry(m - 1).length.Store(length & layout.LengthMask) // order: S3 rlx, pairs D2
-				c.state(m - 1).Store(spscReadyWord(m, 0))               // order: J4 rel, pairs D1
-				testpoint.Hit("J4")
+			size := length & layout.LengthMask
+			for m := e - 1; m != x; m-- {
+				c.writeSingle(m, size)
 			}
+			if valid {
+				c.state(x).Store(spscReadyWord(x+1, 0)) // order: J4 rel, pairs D1
+				testpoint.Hit("J4 head")
+			}
+			c.writeSingle(x, size)
 		}
 		x = e
 	}
+}
+
+// writeSingle makes the entry at m that of a message of size bytes in its data cell.
+func (c *core) writeSingle(m, size uint64) {
+	c.entry(m).length.Store(size)           // order: S3 rlx, pairs D2
+	c.state(m).Store(spscReadyWord(m+1, 0)) // order: J4 rel, pairs D1
+	testpoint.Hit("J4")
 }
 
 // insideRun says whether position x, which has no valid word of its own, is inside the run that the consumer entered last.

@@ -28,11 +28,13 @@ const (
 	spinMost  = 60 * time.Microsecond // and while it pays
 	spinClose = 64                    // attempts that follow each other closely
 	spinLook  = 16                    // attempts between two looks at the clock
+	spinFar   = 15                    // most extra pauses before the first attempt: below a microsecond
 )
 
 // spinner makes the pauses of one spin.
 type spinner struct {
 	attempts int
+	first    int // pauses before the first attempt
 	start    time.Time
 	budget   time.Duration
 }
@@ -42,30 +44,45 @@ func (h *handle) spinning() spinner {
 	if h.alone {
 		return spinner{}
 	}
-	return spinner{start: time.Now(), budget: max(spinLeast, h.spin)}
+	return spinner{budget: max(spinLeast, h.spin), first: h.distance}
 }
 
 // more lets a little time pass; false when the time for spinning is up. It never yields to the scheduler, which is dear for a goroutine
 // that is locked to its thread.
 func (s *spinner) more() bool {
-	if s.budget == 0 || s.attempts%spinLook == spinLook-1 && time.Since(s.start) > s.budget {
+	switch s.attempts++; {
+	case s.budget == 0:
+		return false
+	case s.attempts == spinLook:
+		s.start = time.Now() // most spins are over before they are worth a look at the clock
+	case s.attempts%spinLook == 0 && time.Since(s.start) > s.budget:
 		return false
 	}
-	if s.attempts++; s.attempts <= spinClose {
+	switch {
+	case s.attempts == 1:
+		futex.Pause(1 + s.first)
+	case s.attempts <= spinClose:
 		futex.Pause(1)
-	} else {
+	default:
 		futex.Pause(4)
 	}
 	return true
 }
 
-// spun learns whether spinning paid.
-func (h *handle) spun(paid bool) {
-	if paid {
-		h.spin = min(spinMost, max(spinLeast, h.spin)*2)
-	} else {
+// spun learns from a spin: whether it paid, and how far to stay behind the other side. Who finds something at the first attempt again and
+// again treads on the heels of the other side and takes the line that it is writing; a longer first pause lets it get ahead.
+func (h *handle) spun(s *spinner, paid bool) {
+	switch {
+	case !paid:
 		h.spin /= 2
+		h.distance = 0
+		return
+	case s.attempts == 1:
+		h.distance = min(2*h.distance+1, spinFar)
+	default:
+		h.distance /= 2
 	}
+	h.spin = min(spinMost, max(spinLeast, h.spin)*2)
 }
 
 // nap returns how long to sleep at most, after making sure that plain-store publishers of the other role cannot be missed (W2).
@@ -107,13 +124,14 @@ func (p *Producer) await(ctx context.Context) error {
 }
 
 func (p *Producer) awaitSpace(ctx context.Context) error {
-	for s := p.spinning(); s.more(); {
+	s := p.spinning()
+	for s.more() {
 		if err := p.attempt(); err != ErrFull {
-			p.spun(true)
+			p.spun(&s, true)
 			return err
 		}
 	}
-	p.spun(false)
+	p.spun(&s, false)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -211,13 +229,14 @@ func (q *Consumer) await(ctx context.Context) (int, error) {
 }
 
 func (q *Consumer) awaitMessage(ctx context.Context) (int, error) {
-	for s := q.spinning(); s.more(); {
+	s := q.spinning()
+	for s.more() {
 		if n, err := q.attempt(); err != ErrEmpty {
-			q.spun(true)
+			q.spun(&s, true)
 			return n, err
 		}
 	}
-	q.spun(false)
+	q.spun(&s, false)
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
@@ -251,11 +270,11 @@ func (q *Consumer) awaitMessage(ctx context.Context) (int, error) {
 	}
 }
 
-// baton wakes one more sleeper when more is ready: a message that completes a stretch wakes one consumer, and those behind it woke theirs too early.
+// baton wakes one more sleeper when more is ready: a message that completes a stretch wakes one consumer, and those behind it woke theirs too
+// early. It walks on over what is passed: the next message may lie behind padding or a discarded slot.
 func (q *Consumer) baton() {
 	if e := &q.c.ctl.notEmpty; q.c.kind == MPMC && e.pending() {
-		w := q.c.state(q.pos).Load() // order: C2 acq, pairs P6
-		if stand, _ := stand(w, q.pos, q.c.slots); stand == standReady {
+		if _, err := q.mpmcFind(); err == nil {
 			q.wake(e, 1)
 		}
 	}
