@@ -51,6 +51,11 @@ var mechanisms = []mechanism{
 	{"vyukov", openVyukov},
 }
 
+var typedMechanisms = []mechanism{
+	{"millrace-typed-spsc", openTyped(ring.SPSC)},
+	{"millrace-typed-mpmc", openTyped(ring.MPMC)},
+}
+
 func BenchmarkOne(b *testing.B) {
 	for _, size := range []int{8, 64, 256} {
 		for _, m := range mechanisms {
@@ -64,6 +69,13 @@ func BenchmarkBatch32(b *testing.B) {
 		for _, m := range mechanisms[:4] {
 			b.Run(fmt.Sprintf("size=%d/%s", size, m.name), func(b *testing.B) { measure(b, m, size, 32) })
 		}
+	}
+}
+
+// BenchmarkTypedBatch32 moves values of 8 bytes by typed batches.
+func BenchmarkTypedBatch32(b *testing.B) {
+	for _, m := range typedMechanisms {
+		b.Run(m.name, func(b *testing.B) { measure(b, m, 8, 32) })
 	}
 }
 
@@ -176,7 +188,7 @@ func peer(args []string) error {
 			}
 		}
 	}
-	for _, m := range mechanisms {
+	for _, m := range append(mechanisms, typedMechanisms...) {
 		if m.name != args[0] {
 			continue
 		}
@@ -205,21 +217,11 @@ func peer(args []string) error {
 
 func openRing(kind ring.Kind, guarded bool) func(dir string, size, batch int, first bool) (func(int), func(int), func(), error) {
 	return func(dir string, size, batch int, first bool) (send, receive func(int), closer func(), err error) {
-		var r *ring.Ring
-		if first {
-			r, err = ring.Create("bench", ring.Options{Kind: kind, Slots: slots, SlotSize: size, Dir: dir})
-		} else {
-			r, err = ring.Open("bench", ring.WithDir(dir))
-		}
+		r, err := benchRing(kind, dir, size, first)
 		if err != nil {
 			return nil, nil, nil, err
 		}
-		closer = func() {
-			if first && os.Getenv("BENCH_STATS") != "" {
-				fmt.Fprintf(os.Stderr, "%+v\n", r.Stats())
-			}
-			must(r.Close())
-		}
+		closer = func() { must(r.Close()) }
 		ctx := context.Background()
 		if first {
 			var o []ring.ProducerOption
@@ -279,6 +281,53 @@ func openRing(kind ring.Kind, guarded bool) func(dir string, size, batch int, fi
 			}
 		}, closer, nil
 	}
+}
+
+// openTyped is openRing for values of 8 bytes.
+func openTyped(kind ring.Kind) func(dir string, size, batch int, first bool) (func(int), func(int), func(), error) {
+	return func(dir string, size, batch int, first bool) (send, receive func(int), closer func(), err error) {
+		r, err := benchRing(kind, dir, size, first)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		values := make([]uint64, batch)
+		ctx := context.Background()
+		if first {
+			p, err := ring.NewTypedProducer[uint64](r)
+			if err != nil {
+				return nil, nil, nil, err
+			}
+			return func(n int) {
+				for i := 0; i < n; i += batch {
+					if _, err := p.SendBatch(ctx, values); err != nil {
+						panic(err)
+					}
+				}
+			}, nil, func() { must(r.Close()) }, nil
+		}
+		q, err := ring.NewTypedConsumer[uint64](r)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		return nil, func(n int) {
+			for n > 0 {
+				k, err := q.ReceiveBatch(ctx, values)
+				if err == io.EOF {
+					return
+				}
+				must(err)
+				n -= k
+			}
+		}, func() { must(r.Close()) }, nil
+	}
+}
+
+// benchRing creates or opens the ring that is measured.
+func benchRing(kind ring.Kind, dir string, size int, first bool) (*ring.Ring, error) {
+	if first {
+		return ring.Create("bench", ring.Options{Kind: kind, Slots: slots, SlotSize: size, Dir: dir})
+	}
+	return ring.Open("bench", ring.WithDir(dir))
 }
 
 func openBare(dir string, size, batch int, first bool) (send, receive func(int), closer func(), err error) {
