@@ -69,9 +69,17 @@ func (l *Lock) Close() error {
 	if l.fd < 0 {
 		return nil
 	}
-	err := unix.Close(l.fd)
+	err := closeUnlocked(l.fd)
 	l.fd = -1
 	return os.NewSyscallError("close", err)
+}
+
+// closeUnlocked closes a descriptor and gives its locks up before. A child that is just being started has a copy of every descriptor until its
+// exec; an explicit unlock acts on the description, whoever has copies of it. The errors of unlocking what was never locked are of no interest.
+func closeUnlocked(fd int) error {
+	_ = unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_UNLCK, Whence: io.SeekStart})
+	_ = unix.Flock(fd, unix.LOCK_UN)
+	return unix.Close(fd)
 }
 
 func (l *Lock) set(b int64, kind int16) error {

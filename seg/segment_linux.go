@@ -136,7 +136,7 @@ func (s *Segment) Close() error {
 		return fmt.Errorf("seg: close %s: %w", s.name, os.NewSyscallError("mmap", err))
 	}
 	s.closed = true
-	err := unix.Close(s.fd)
+	err := closeUnlocked(s.fd)
 	s.fd = -1
 	runtime.AddCleanup(s, func(m *mapping) {
 		if !m.exposed.Load() { // order: rlx, private to this process; pairs with the store in Expose
