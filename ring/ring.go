@@ -164,6 +164,12 @@ func optionsOf(s *seg.Segment, dir string) Options {
 	}
 }
 
+// FormatVersion is the version of the wire format, docs/FORMAT.md.
+const FormatVersion = layout.Version
+
+// TemporaryHeader says whether a header, as seg.List returns it, is that of a ring created with Options.Temporary.
+func TemporaryHeader(h *seg.Header) bool { return h.Flags&layout.HeaderFlagTemporary != 0 }
+
 // A Ring is an open ring: one mapping of its segment. It may be used by any number of goroutines.
 type Ring struct {
 	c       *core

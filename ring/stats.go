@@ -246,6 +246,9 @@ type Participant struct {
 	Age      time.Duration `json:"age"`      // of the hold since it was first seen here; without one, of the session
 }
 
+// LockByte returns the byte of the segment's file whose lock is the participant's proof of life.
+func (p Participant) LockByte() int64 { return layout.LockParticipant + int64(p.ID) }
+
 // Participants returns everybody who is registered. Stalled needs two looks at least 100 ms apart through the same Ring; the first look that finds something held waits for the second. Nil after Close.
 func (r *Ring) Participants() []Participant {
 	var err error

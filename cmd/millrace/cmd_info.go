@@ -136,14 +136,11 @@ func inspect(ctx context.Context, a *app, name string) (*info, error) {
 	return i, nil
 }
 
-// lockParticipant is the byte that participant 0 locks, docs/FORMAT.md section 3.5.
-const lockParticipant = 1 << 40
-
 func describe(p ring.Participant) participant {
 	d := participant{ID: p.ID, Role: p.Role.String(), PID: p.PID, State: p.State.String(), AgeNS: int64(p.Age)}
-	d.Proof = fmt.Sprintf("holds its lock on byte %d", lockParticipant+p.ID)
+	d.Proof = fmt.Sprintf("holds its lock on byte %d", p.LockByte())
 	if p.State == ring.Dead {
-		d.Proof = fmt.Sprintf("its lock on byte %d is gone", lockParticipant+p.ID)
+		d.Proof = fmt.Sprintf("its lock on byte %d is gone", p.LockByte())
 	}
 	if p.Holding {
 		d.Position = &p.Position

@@ -157,7 +157,7 @@ func list(info *seg.Info, dir string) *listed {
 		return l
 	}
 	created := time.Unix(0, int64(h.Created))
-	l.Kind, l.Backing, l.Temporary = ring.Kind(h.Kind).String(), seg.Backing(h.Backing).String(), isTemporary(h)
+	l.Kind, l.Backing, l.Temporary = ring.Kind(h.Kind).String(), seg.Backing(h.Backing).String(), ring.TemporaryHeader(h)
 	l.Created, l.CreatedNS = stamp(created), int64(h.Created)
 	if info.Attached {
 		l.State = "live"
@@ -177,9 +177,6 @@ func list(info *seg.Info, dir string) *listed {
 }
 
 func octal(m fs.FileMode) string { return fmt.Sprintf("%#o", m.Perm()) }
-
-// isTemporary reads the flag in a header, docs/FORMAT.md section 3.1: bit 0.
-func isTemporary(h *seg.Header) bool { return h.Flags&1 != 0 }
 
 // dirOf returns the directory of the rings.
 func dirOf(a *app) string {

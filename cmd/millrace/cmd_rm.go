@@ -64,7 +64,7 @@ func removeStale(a *app, only []string, force bool) error {
 	}
 	for i := range infos {
 		info := &infos[i]
-		if info.Err != nil || !isTemporary(&info.Header) || info.Attached || len(only) > 0 && !slices.Contains(only, info.Name) {
+		if info.Err != nil || !ring.TemporaryHeader(&info.Header) || info.Attached || len(only) > 0 && !slices.Contains(only, info.Name) {
 			continue
 		}
 		opts := []ring.OpenOption{ring.WithDir(a.dir)}

@@ -5,10 +5,9 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
-)
 
-// formatVersion is the version of the wire format that this tool speaks, docs/FORMAT.md.
-const formatVersion = 1
+	"github.com/cd1900cf/millrace/ring"
+)
 
 var versionCommand = &command{
 	name: "version", summary: "version of the tool and of the format",
@@ -25,7 +24,7 @@ var versionCommand = &command{
 				FormatVersion int    `json:"format_version"`
 				Go            string `json:"go"`
 				Platform      string `json:"platform"`
-			}{"devel", "", formatVersion, runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
+			}{"devel", "", ring.FormatVersion, runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
 			if b, ok := debug.ReadBuildInfo(); ok {
 				if b.Main.Version != "" && b.Main.Version != "(devel)" {
 					v.Version = b.Main.Version
