@@ -164,7 +164,7 @@ MILLRACE_STATIC_ASSERT(offsetof(struct millrace_header, ready) == 256, "FORMAT 3
 #define MILLRACE_CONTROL_RECOVERIES_OFFSET 784
 
 struct millrace_control {
-	uint64_t producer_position; /* MPMC: hint, at or below the next position to claim. SPSC: at most one publish behind the truth */
+	uint64_t producer_position; /* MPMC: hint, at or below the next position to claim. SPSC: the end of a published extent, at most N/2 + 8 behind the truth */
 	uint64_t reserved_position; /* position + 1 of an open reservation, or 0 */
 	uint8_t reserved_16[112];
 	uint64_t consumer_position; /* MPMC: hint, at or below the next position to take. SPSC: exact, everything below has been received and released */

@@ -27,6 +27,9 @@ import (
 // hintEvery is how many positions go by between two stores of a position hint. A hint saves others a walk; nothing rests on it.
 const hintEvery = 8
 
+// hintSmall is the ring size up to which hints are stored every time: a lap must not go by between two.
+const hintSmall = 8 * hintEvery
+
 // mpmcSend sends one message. Progress: lock-free; a retry means that another producer claimed.
 func (p *Producer) mpmcSend(msg []byte) error {
 	c := p.c
@@ -78,7 +81,7 @@ func (p *Producer) mpmcSendLarge(msg []byte) error {
 // advance notes what was committed or given up in [head, end), after the fact.
 func (p *Producer) advance(head, end, messages uint64) {
 	p.pos = end
-	if (head^end)/hintEvery != 0 || p.c.slots <= hintEvery {
+	if (head^end)/hintEvery != 0 || p.c.slots <= hintSmall {
 		atomicx.StoreRelease(&p.c.ctl.producerPosition, end) // order: P7 rel, pairs P0
 		testpoint.Hit("P7")
 	}
@@ -370,7 +373,7 @@ func (q *Consumer) received(p, e uint64, count int) {
 // passed moves the own candidate to e, and the hint now and then.
 func (q *Consumer) passed(p, e uint64) {
 	q.pos = e
-	if (p^e)/hintEvery != 0 || q.c.slots <= hintEvery {
+	if (p^e)/hintEvery != 0 || q.c.slots <= hintSmall {
 		atomicx.StoreRelease(&q.c.ctl.consumerPosition, e) // order: C6 rel, pairs C1
 		testpoint.Hit("C6")
 	}

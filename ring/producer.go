@@ -12,8 +12,10 @@ import (
 // A Producer sends messages into a ring. It is used by one goroutine at a time; misuse is detected. Several may exist per process.
 type Producer struct {
 	handle
-	pos   uint64 // own candidate: every position below it is claimed
-	limit uint64 // SPSC: private copy of the space that was given back
+	pos    uint64 // own candidate: every position below it is claimed
+	limit  uint64 // SPSC: private copy of the space that was given back
+	coarse bool   // SPSC: do not ask for the exact position
+	hinted uint64 // SPSC: producer_position as stored last
 
 	resv             reservation
 	generation       uint64

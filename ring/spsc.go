@@ -20,7 +20,8 @@ import (
 // strideShift: space is given back when 1/2^strideShift of the ring is consumed.
 const strideShift = 3
 
-// room says whether the positions up to e are free, S1. ErrFull left a note of what stands in the way.
+// room says whether the positions up to e are free, S1. ErrFull left a note of what stands in the way. While it spins, coarse, a producer looks
+// at the space given back in strides only: the exact position is on the line that the consumer writes at every message.
 func (p *Producer) room(e uint64) error {
 	c := p.c
 	for try := 0; e-p.limit > c.slots; try++ {
@@ -29,6 +30,9 @@ func (p *Producer) room(e uint64) error {
 		case 0:
 			now = c.ctl.spacePosition.Load() // order: S1 acq, pairs D5: the consumer has read what is overwritten next
 		case 1:
+			if p.coarse {
+				return p.full(e - c.slots)
+			}
 			now = c.ctl.consumerPosition.Load() // order: S1 acq, pairs D4
 		default:
 			return p.full(e - c.slots)
@@ -82,9 +86,12 @@ func (p *Producer) spscSend(msg []byte) error {
 // committed notes that everything below position e is published, S5, S6.
 func (p *Producer) committed(e, messages uint64) {
 	c := p.c
+	if p.hinted/hintEvery != e/hintEvery || c.slots <= hintSmall {
+		p.hinted = e
+		atomicx.StoreRelaxed(&c.ctl.producerPosition, e) // order: S5 rlx, pairs nothing: read by observers and by the next producer, who walk on from it
+		testpoint.Hit("S5")
+	}
 	p.pos = e
-	atomicx.StoreRelaxed(&c.ctl.producerPosition, e) // order: S5 rlx, pairs nothing: read by observers and by the next producer
-	testpoint.Hit("S5")
 	bump(&p.me.sent, messages)
 	if c.ctl.notEmpty.pending() { // order: N1 sc, pairs W1
 		p.wake(&c.ctl.notEmpty, messages)

@@ -125,12 +125,15 @@ func (p *Producer) await(ctx context.Context) error {
 
 func (p *Producer) awaitSpace(ctx context.Context) error {
 	s := p.spinning()
+	p.coarse = true
 	for s.more() {
 		if err := p.attempt(); err != ErrFull {
 			p.spun(&s, true)
+			p.coarse = false
 			return err
 		}
 	}
+	p.coarse = false
 	p.spun(&s, false)
 	if err := ctx.Err(); err != nil {
 		return err

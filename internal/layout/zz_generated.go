@@ -53,7 +53,7 @@ const (
 const (
 	ControlSize = 4096
 
-	ControlProducerPosition = 0   // u64, 8 bytes: MPMC: hint, at or below the next position to claim. SPSC: at most one publish behind the truth
+	ControlProducerPosition = 0   // u64, 8 bytes: MPMC: hint, at or below the next position to claim. SPSC: the end of a published extent, at most N/2 + 8 behind the truth
 	ControlReservedPosition = 8   // u64, 8 bytes: position + 1 of an open reservation, or 0
 	ControlConsumerPosition = 128 // u64, 8 bytes: MPMC: hint, at or below the next position to take. SPSC: exact, everything below has been received and released
 	ControlLeaseEnd         = 136 // u64, 8 bytes: above consumer_position: positions below lease_end are leased

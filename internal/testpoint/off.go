@@ -1,4 +1,4 @@
-//go:build !testpoint
+//go:build !testpoint || !linux
 
 // Package testpoint names the observable steps of the protocol, so that crash tests can kill or stop a process at each of them.
 // Without the build tag testpoint a Hit compiles to nothing.

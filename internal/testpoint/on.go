@@ -1,4 +1,4 @@
-//go:build testpoint
+//go:build testpoint && linux
 
 // Package testpoint names the observable steps of the protocol, so that crash tests can kill or stop a process at each of them.
 //
@@ -8,6 +8,7 @@ package testpoint
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -59,7 +60,10 @@ func Hit(label string) {
 		return
 	}
 	fmt.Fprintf(os.Stderr, "testpoint %s\n", label)
-	if err := syscall.Kill(os.Getpid(), signal); err != nil {
+	// To this very thread: a stop that is sent to the process may find another thread first, while this one runs on.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := syscall.Tgkill(os.Getpid(), syscall.Gettid(), signal); err != nil {
 		panic(err)
 	}
 	if signal == syscall.SIGKILL {
