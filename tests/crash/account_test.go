@@ -1,0 +1,264 @@
+//go:build testpoint && linux
+
+package crash
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/cd1900cf/millrace/ring"
+)
+
+// The account of a run: what every process says that it sent and received, and what is in doubt because it was killed in the middle.
+
+// A message carries its number (source << 32 | count) and bytes that follow from number and length, so that a torn one is seen.
+const leastMessage = 16
+
+func encode(seq uint64, n int) []byte {
+	b := make([]byte, max(n, leastMessage))
+	binary.LittleEndian.PutUint64(b, seq)
+	binary.LittleEndian.PutUint64(b[8:], uint64(len(b)))
+	for i := leastMessage; i < len(b); i++ {
+		b[i] = byte(seq*31 + uint64(i)*7)
+	}
+	return b
+}
+
+func decode(b []byte) (uint64, error) {
+	if len(b) < leastMessage || binary.LittleEndian.Uint64(b[8:]) != uint64(len(b)) {
+		return 0, fmt.Errorf("torn message of %d bytes: %x", len(b), b[:min(len(b), 32)])
+	}
+	seq := binary.LittleEndian.Uint64(b)
+	for i := leastMessage; i < len(b); i++ {
+		if b[i] != byte(seq*31+uint64(i)*7) {
+			return 0, fmt.Errorf("torn message %d: byte %d of %d is %#x", seq, i, len(b), b[i])
+		}
+	}
+	return seq, nil
+}
+
+// delivery is one message as a consumer got it.
+type delivery struct {
+	seq   uint64
+	count int
+}
+
+// child is what one child said, and what it was doing when it ended.
+type childAccount struct {
+	sent     []uint64
+	trying   []uint64 // messages of a send that did not return
+	discards bool     // that send is a reservation to be discarded
+	got      []delivery
+	held     []delivery // leased and neither released nor returned
+	ending   int        // how many of held are being released or returned right now
+	endsBack bool       // returned, that is
+	returned []delivery
+	dropped  []delivery // leased when the handle was closed, under Drop
+	taking   int        // messages that a receive or lease which did not return may have taken
+	copying  bool
+}
+
+// read replays the lines that a child printed.
+func (a *childAccount) read(lines []string, drops, returnsDrop bool) error {
+	for _, line := range lines {
+		f := strings.Fields(line)
+		if len(f) == 0 {
+			continue
+		}
+		var x, y uint64
+		_, _ = fmt.Sscan(strings.Join(f[1:], " "), &x, &y) // lines with fewer numbers leave the rest 0
+		switch f[0] {
+		case "try":
+			a.trying, a.discards = nil, len(f) > 3
+			for i := range y {
+				a.trying = append(a.trying, x+i)
+			}
+		case "ok": // of those tried, this many are sent; the others are not
+			a.sent = append(a.sent, a.trying[:x]...)
+			a.trying = nil
+		case "taking":
+			a.taking, a.copying = int(x), len(f) > 2
+		case "nothing":
+			a.taking = 0
+		case "got", "held":
+			a.taking = 0
+			for _, s := range f[1:] {
+				var d delivery
+				if _, err := fmt.Sscanf(s, "%d:%d", &d.seq, &d.count); err != nil {
+					return fmt.Errorf("%q: %w", line, err)
+				}
+				if f[0] == "got" {
+					a.got = append(a.got, d)
+				} else {
+					a.held = append(a.held, d)
+				}
+			}
+		case "releasing":
+			a.ending, a.endsBack = int(x), false
+		case "released":
+			a.got = append(a.got, a.held[:a.ending]...)
+			a.held, a.ending = a.held[a.ending:], 0
+		case "returning", "closing":
+			a.ending, a.endsBack = len(a.held), true
+		case "closed", "returned":
+			if drops && f[0] == "closed" || returnsDrop {
+				a.dropped = append(a.dropped, a.held...)
+			} else {
+				a.returned = append(a.returned, a.held...)
+			}
+			a.held, a.ending = nil, 0
+		}
+	}
+	return nil
+}
+
+// account is the whole run. Beside the policy of the ring, a limit of one delivery makes every give-back a loss.
+type account struct {
+	drops, returnsDrop bool
+	children           []*childAccount
+	sent               []uint64     // by the test
+	got                [][]delivery // by the consumers of the test
+}
+
+// check compares what was sent with what was received, and returns how many messages that were sent are missing for a good reason. Stats are those
+// after everything has been drained.
+func (a *account) check(s ring.Stats) (missing int, err error) {
+	type fate struct {
+		sent, maybeSent  bool
+		got              int
+		may, must        bool // be redelivered
+		mayMiss, mayLose bool
+		isHeld, dropped  bool
+	}
+	all := map[uint64]*fate{}
+	at := func(seq uint64) *fate {
+		if all[seq] == nil {
+			all[seq] = &fate{}
+		}
+		return all[seq]
+	}
+	for _, seq := range a.sent {
+		at(seq).sent = true
+	}
+	unknown, copied := 0, 0 // messages that a killed call took, or may have, which nobody can name
+	for _, c := range a.children {
+		for _, seq := range c.sent {
+			at(seq).sent = true
+		}
+		for _, seq := range c.trying {
+			at(seq).maybeSent = true
+		}
+		for _, d := range c.returned {
+			at(d.seq).may = true
+		}
+		for _, d := range c.dropped {
+			f := at(d.seq)
+			f.isHeld, f.mayLose, f.dropped = true, true, true
+		}
+		for _, d := range c.got {
+			f := at(d.seq)
+			f.got++
+			if d.count > 1 && !f.may {
+				return 0, fmt.Errorf("a child got message %#x with count %d, and nobody had had it", d.seq, d.count)
+			}
+		}
+		for i, d := range c.held {
+			f := at(d.seq)
+			f.isHeld, f.may, f.must = true, true, !a.drops
+			f.mayLose = a.drops
+			if i < c.ending {
+				f.mayMiss, f.must = !c.endsBack, c.endsBack && f.must
+			}
+		}
+		switch {
+		case c.copying:
+			copied += c.taking
+		default:
+			unknown += c.taking
+		}
+	}
+	for _, d := range slices.Concat(a.got...) {
+		f := at(d.seq)
+		f.got++
+		if d.count == 1 && f.must {
+			return 0, fmt.Errorf("message %#x was leased by a consumer that died, and came with count 1", d.seq)
+		}
+		if d.count > 1 && !f.may {
+			if unknown--; unknown < 0 {
+				return 0, fmt.Errorf("message %#x came with count %d, and nobody had had it", d.seq, d.count)
+			}
+		}
+	}
+	missingHeld := 0
+	for seq, f := range all {
+		switch {
+		case f.got > 1:
+			return 0, fmt.Errorf("message %#x was received %d times", seq, f.got)
+		case f.got == 1 && f.dropped:
+			return 0, fmt.Errorf("message %#x was received after it had been dropped", seq)
+		case f.got == 1 && !f.sent && !f.maybeSent:
+			return 0, fmt.Errorf("message %#x was received and never sent", seq)
+		case f.got == 0 && f.sent && f.mayMiss: // released, or lost
+			missing++
+		case f.got == 0 && f.sent && f.mayLose:
+			missing++
+			missingHeld++
+		case f.got == 0 && f.sent:
+			missing++
+			switch {
+			case copied > 0: // received by the call that was killed
+				copied--
+			case a.drops && !f.isHeld && unknown > 0: // leased by it, and lost
+				unknown--
+			default:
+				return 0, fmt.Errorf("message %#x was sent and never received", seq)
+			}
+		}
+	}
+	if !a.drops && s.Lost != 0 {
+		return 0, fmt.Errorf("%d messages lost under redeliver", s.Lost)
+	}
+	if s.Lost < uint64(missingHeld) || s.Lost > uint64(missing) {
+		return 0, fmt.Errorf("%d messages counted as lost; %d are missing, %d of which were leased", s.Lost, missing, missingHeld)
+	}
+	return missing, a.order()
+}
+
+// order checks that messages of one sender which came for the first time came in the order in which they were sent.
+func (a *account) order() error {
+	for _, got := range a.got {
+		last := map[uint64]uint64{}
+		for _, d := range got {
+			if source := d.seq >> 32; d.count == 1 {
+				if d.seq <= last[source] {
+					return fmt.Errorf("message %#x came after %#x", d.seq, last[source])
+				}
+				last[source] = d.seq
+			}
+		}
+	}
+	return nil
+}
+
+// committed says how many of the messages of a send that did not return were received.
+func (a *account) committed(c *childAccount) (n int) {
+	for _, d := range slices.Concat(a.got...) {
+		if slices.Contains(c.trying, d.seq) {
+			n++
+		}
+	}
+	return n
+}
+
+// describe prints what the children said, for a report.
+func (a *account) describe() string {
+	var b strings.Builder
+	for i, c := range a.children {
+		fmt.Fprintf(&b, "child %d: sent %x, trying %x, got %x, held %x (ending %d), returned %x, dropped %x, taking %d\n", i, c.sent, c.trying, c.got, c.held, c.ending,
+			c.returned, c.dropped, c.taking)
+	}
+	fmt.Fprintf(&b, "test: sent %x, got %x\n", a.sent, a.got)
+	return b.String()
+}
