@@ -198,7 +198,7 @@ func (p *Producer) tryPart(b batch) (int, error) {
 	return n, nil
 }
 
-// tryPrefix commits the longest prefix of the next part that fits; err is ErrFull, as it is not the whole.
+// tryPrefix commits the longest prefix of the next part that fits; ErrFull when that is not the whole.
 func (p *Producer) tryPrefix(b batch) (int, error) {
 	if p.c.kind == SPSC {
 		if err := p.room(p.pos + p.c.slots); err != nil && err != ErrFull { // learns all there is
@@ -208,7 +208,7 @@ func (p *Producer) tryPrefix(b batch) (int, error) {
 		if n > 0 {
 			p.spscBatch(b, n)
 		}
-		return n, ErrFull
+		return n, p.short(b, n)
 	}
 	for range p.c.maxSteps {
 		t, w, err := p.mpmcPeek()
@@ -228,10 +228,18 @@ func (p *Producer) tryPrefix(b batch) (int, error) {
 			testpoint.Hit("P3")
 			bump(&p.me.padding, pad)
 			p.mpmcBatch(b, n, t)
-			return n, ErrFull
+			return n, p.short(b, n)
 		}
 	}
 	return 0, ErrFull
+}
+
+// short is ErrFull when n messages are less than the next part of b; the room for all of it may have come meanwhile.
+func (p *Producer) short(b batch, n int) error {
+	if n < p.part(b) {
+		return ErrFull
+	}
+	return nil
 }
 
 // prefix returns how many messages of the next part of b fit into [t, room), where they end, and the padding among them.
