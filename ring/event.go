@@ -70,7 +70,7 @@ func (e *event) notify(n uint64) (calls uint64) {
 			return calls
 		}
 		if e.wake(int(n)) == 0 {
-			e.word.CompareAndSwap(next, next+1<<32&^arrivalsMask) // order: N3 acqrel, pairs W1: fails when somebody arrived meanwhile
+			e.word.CompareAndSwap(next, (next+1<<32)&^uint64(arrivalsMask)) // order: N3 acqrel, pairs W1: fails when somebody arrived meanwhile
 		}
 		testpoint.Hit("N3")
 		return calls

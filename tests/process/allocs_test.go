@@ -17,7 +17,9 @@ import (
 	"github.com/cd1900cf/millrace/tests/internal/proc"
 )
 
-func init() { children["allocs echo"] = func(args []string) error { return allocsEcho(args[0], args[1]) } }
+func init() {
+	children["allocs echo"] = func(args []string) error { return allocsEcho(args[0], args[1]) }
+}
 
 // plainValue is what the typed tests send.
 type plainValue struct {

@@ -124,7 +124,9 @@ func (j *job) shapeOf(id uint64) (s shape) {
 	return s
 }
 
-func (j *job) verify(m []byte, id int) error { return verify(m, uint64(id), j.least, j.most, j.scratch) }
+func (j *job) verify(m []byte, id int) error {
+	return verify(m, uint64(id), j.least, j.most, j.scratch)
+}
 
 func backingSend(args []string) error {
 	j, err := jobOf(args)
