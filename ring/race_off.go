@@ -1,0 +1,6 @@
+//go:build !race
+
+package ring
+
+// raceDetector says that this build has the race detector.
+const raceDetector = false
