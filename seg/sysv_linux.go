@@ -255,7 +255,8 @@ func removeSysV(h *layout.Header, uid uint32, complete bool) error {
 	if own != h.ID {
 		// A creator that died between shmget and the write of the id leaves zeros, attached by nobody, made after the
 		// anchor; or, killed inside that write, part of the id.
-		begun := !complete && d.Nattch == 0 && d.Segsz == h.SegmentSize && d.Ctime >= int64(h.Created/1e9)
+		// The kernel stamps with a clock that lags by a tick, so the second may be the one before.
+		begun := !complete && d.Nattch == 0 && d.Segsz == h.SegmentSize && d.Ctime+1 >= int64(h.Created/1e9)
 		for i, b := range own {
 			begun = begun && (b == 0 || b == h.ID[i])
 		}
