@@ -67,7 +67,6 @@ type spscProcess struct {
 	id           uint8
 	heads, wrong uint8 // lease: messages, and those whose length was read wrong, by position - p
 	leased       bool
-	acc          account
 }
 
 type spscState struct {
