@@ -21,7 +21,7 @@ import (
 	"github.com/cd1900cf/millrace/internal/layout"
 )
 
-// fenced makes a ring in memory that has no access before and behind it, so that an access out of range is a fault.
+// fencedRing is a ring in memory that has no access before and behind it, so that an access out of range is a fault.
 type fencedRing struct {
 	*Ring
 	mem []byte
@@ -55,9 +55,6 @@ func (f fencedRing) free(t require.TestingT) {
 func (f fencedRing) word(i uint64) *atomic.Uint64 {
 	return (*atomic.Uint64)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(f.mem)), layout.ControlOffset+i*8))
 }
-
-// words is how many there are before the data, which holds no words.
-func (f fencedRing) words() uint64 { return (f.h.DataOffset - layout.ControlOffset) / 8 }
 
 // target chooses a word that means something: most of the segment is unused.
 func (f fencedRing) target(n func(below uint64) uint64) *atomic.Uint64 {
