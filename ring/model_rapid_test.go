@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"github.com/cd1900cf/millrace/internal/invariants"
 )
 
 // modelStarts are first positions next to which something wraps: the sequence of a state word, the sign. Positions themselves do not come as far as 2^64.
@@ -43,7 +45,7 @@ func checks(t *testing.T, n int) {
 			t.Cleanup(func() { require.NoError(t, f.Value.Set(f.DefValue)) })
 		}
 	}
-	if testing.Short() {
+	if testing.Short() || invariants.Enabled {
 		n /= 10
 	}
 	set("rapid.checks", fmt.Sprint(n))

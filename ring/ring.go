@@ -305,6 +305,9 @@ func (r *Ring) Close() error {
 		return nil
 	}
 	closers := slices.Clone(r.closers)
+	for _, h := range r.handles { // all of them first: a call that is blocked on one handle must not take the end of another for the end of the stream
+		h.waiter.Close()
+	}
 	r.mu.Unlock()
 	var first error
 	for _, c := range closers {

@@ -120,6 +120,9 @@ func (c *core) removed() bool {
 func (p *Producer) await(ctx context.Context) error {
 	err := p.awaitSpace(ctx)
 	p.pending = sending{}
+	if err == ErrNoConsumers && p.waiter.Closed() {
+		return ErrClosed // the last consumer may have been closed together with this handle
+	}
 	return err
 }
 
@@ -228,6 +231,9 @@ func (h *handle) repair() (repaired bool) {
 func (q *Consumer) await(ctx context.Context) (int, error) {
 	n, err := q.awaitMessage(ctx)
 	q.pending = receiving{}
+	if err == errEOF && q.waiter.Closed() {
+		return n, ErrClosed // the last producer may have been closed together with this handle
+	}
 	return n, err
 }
 

@@ -122,17 +122,19 @@ type account struct {
 	got                [][]delivery // by the consumers of the test
 }
 
-// check compares what was sent with what was received, and returns how many messages that were sent are missing for a good reason. Stats are those
-// after everything has been drained.
-func (a *account) check(s ring.Stats) (missing int, err error) {
-	type fate struct {
-		sent, maybeSent  bool
-		got              int
-		may, must        bool // be redelivered
-		mayMiss, mayLose bool
-		isHeld, dropped  bool
-	}
-	all := map[uint64]*fate{}
+// fate is what the account knows of one message.
+type fate struct {
+	sent, maybeSent bool
+	got             []int // counts of those who received and released it
+	had             int   // how often somebody had it and did not release it
+	mayMiss         bool  // it was being released, or being given back where that may lose it
+	mayLose         bool  // it was leased by somebody who died, and that loses it
+	dropped         bool  // it was leased when the handle was closed, and that loses it
+}
+
+// fates puts together what everybody says. unknown and copied are messages that killed calls may have taken, which nobody can name.
+func (a *account) fates() (all map[uint64]*fate, unknown, copied int) {
+	all = map[uint64]*fate{}
 	at := func(seq uint64) *fate {
 		if all[seq] == nil {
 			all[seq] = &fate{}
@@ -142,7 +144,9 @@ func (a *account) check(s ring.Stats) (missing int, err error) {
 	for _, seq := range a.sent {
 		at(seq).sent = true
 	}
-	unknown, copied := 0, 0 // messages that a killed call took, or may have, which nobody can name
+	for _, d := range slices.Concat(a.got...) {
+		at(d.seq).got = append(at(d.seq).got, d.count)
+	}
 	for _, c := range a.children {
 		for _, seq := range c.sent {
 			at(seq).sent = true
@@ -150,78 +154,79 @@ func (a *account) check(s ring.Stats) (missing int, err error) {
 		for _, seq := range c.trying {
 			at(seq).maybeSent = true
 		}
+		for _, d := range slices.Concat(c.returned, c.dropped, c.held) {
+			at(d.seq).sent = true // whatever became of the call that sent it
+		}
 		for _, d := range c.returned {
-			at(d.seq).may = true
+			at(d.seq).had++
 		}
 		for _, d := range c.dropped {
-			f := at(d.seq)
-			f.isHeld, f.mayLose, f.dropped = true, true, true
+			at(d.seq).dropped = true
 		}
 		for _, d := range c.got {
-			f := at(d.seq)
-			f.got++
-			if d.count > 1 && !f.may {
-				return 0, fmt.Errorf("a child got message %#x with count %d, and nobody had had it", d.seq, d.count)
-			}
+			at(d.seq).got = append(at(d.seq).got, d.count)
 		}
 		for i, d := range c.held {
 			f := at(d.seq)
-			f.isHeld, f.may, f.must = true, true, !a.drops
-			f.mayLose = a.drops
-			if i < c.ending {
-				f.mayMiss, f.must = !c.endsBack, c.endsBack && f.must
-			}
+			f.had++
+			f.mayLose = f.mayLose || a.drops && i >= c.ending
+			f.mayMiss = f.mayMiss || i < c.ending && (a.drops || !c.endsBack)
 		}
-		switch {
-		case c.copying:
+		if c.copying {
 			copied += c.taking
-		default:
+		} else {
 			unknown += c.taking
 		}
 	}
-	for _, d := range slices.Concat(a.got...) {
-		f := at(d.seq)
-		f.got++
-		if d.count == 1 && f.must {
-			return 0, fmt.Errorf("message %#x was leased by a consumer that died, and came with count 1", d.seq)
-		}
-		if d.count > 1 && !f.may {
-			if unknown--; unknown < 0 {
-				return 0, fmt.Errorf("message %#x came with count %d, and nobody had had it", d.seq, d.count)
-			}
-		}
-	}
-	missingHeld := 0
+	return all, unknown, copied
+}
+
+// check compares what was sent with what was received, and returns how many messages that were sent are missing for a good reason. Stats are those
+// after everything has been drained.
+func (a *account) check(s ring.Stats) (missing int, err error) {
+	all, unknown, copied := a.fates()
+	lost, doubtful := 0, 0 // certainly lost; perhaps sent, and then lost by a call that was killed
 	for seq, f := range all {
-		switch {
-		case f.got > 1:
-			return 0, fmt.Errorf("message %#x was received %d times", seq, f.got)
-		case f.got == 1 && f.dropped:
-			return 0, fmt.Errorf("message %#x was received after it had been dropped", seq)
-		case f.got == 1 && !f.sent && !f.maybeSent:
-			return 0, fmt.Errorf("message %#x was received and never sent", seq)
-		case f.got == 0 && f.sent && f.mayMiss: // released, or lost
-			missing++
-		case f.got == 0 && f.sent && f.mayLose:
-			missing++
-			missingHeld++
-		case f.got == 0 && f.sent:
+		switch len(f.got) {
+		case 0:
+			if !f.sent {
+				if doubtful < unknown {
+					doubtful++
+				}
+				continue
+			}
 			missing++
 			switch {
+			case f.dropped, f.mayLose && !f.mayMiss:
+				lost++
+			case f.mayMiss: // released, or lost
 			case copied > 0: // received by the call that was killed
 				copied--
-			case a.drops && !f.isHeld && unknown > 0: // leased by it, and lost
+			case a.drops && unknown > 0: // leased by it, and lost
 				unknown--
 			default:
 				return 0, fmt.Errorf("message %#x was sent and never received", seq)
 			}
+		case 1:
+			extra := f.got[0] - 1 - f.had // leases that nobody could report
+			switch {
+			case f.dropped:
+				return 0, fmt.Errorf("message %#x was received after it had been dropped", seq)
+			case !f.sent && !f.maybeSent:
+				return 0, fmt.Errorf("message %#x was received and never sent", seq)
+			case extra < 0 || extra > unknown:
+				return 0, fmt.Errorf("message %#x came with count %d; %d consumers had had it", seq, f.got[0], f.had)
+			}
+			unknown -= extra
+		default:
+			return 0, fmt.Errorf("message %#x was received %d times", seq, len(f.got))
 		}
 	}
 	if !a.drops && s.Lost != 0 {
 		return 0, fmt.Errorf("%d messages lost under redeliver", s.Lost)
 	}
-	if s.Lost < uint64(missingHeld) || s.Lost > uint64(missing) {
-		return 0, fmt.Errorf("%d messages counted as lost; %d are missing, %d of which were leased", s.Lost, missing, missingHeld)
+	if s.Lost < uint64(lost) || s.Lost > uint64(missing+doubtful) {
+		return 0, fmt.Errorf("%d messages counted as lost; %d are missing, %d of which were leased", s.Lost, missing, lost)
 	}
 	return missing, a.order()
 }

@@ -226,6 +226,9 @@ func (a *actor) lease(limit int) []ring.Message {
 
 // release releases the first n messages of what is held.
 func (a *actor) release(held []ring.Message, n int) []ring.Message {
+	if len(held) == 0 {
+		return nil // the end of the stream
+	}
 	a.c.Say("releasing %d", n)
 	must(held[n-1].Release())
 	a.c.Say("released")
@@ -233,6 +236,9 @@ func (a *actor) release(held []ring.Message, n int) []ring.Message {
 }
 
 func (a *actor) giveBack(held []ring.Message) {
+	if len(held) == 0 {
+		return
+	}
 	a.c.Say("returning")
 	must(held[0].Return())
 	a.c.Say("returned")
