@@ -24,3 +24,5 @@ type kernelSleep struct{}
 func (w *Waiter) sleep(*atomic.Uint32, uint32, time.Duration) (int, error) { return 0, ErrUnsupported }
 
 func (w *Waiter) wakeCancel() {}
+
+func (q *Queue) wakeNudged() {}

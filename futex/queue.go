@@ -22,11 +22,12 @@ const rotateAfter = 40 * time.Millisecond
 //   - in End, always;
 //   - in Wait, when the leader comes back from a kernel sleep without success and that follower has not looked since the word
 //     changed, or has waited for a tick;
-//   - in Wait of a follower just promoted, when both hold for the next one.
+//   - in Wait of a follower just promoted, when both hold for the next one;
+//   - in Wait, when that follower has not looked since the last Nudge.
 //
-// The first is enough if all goroutines wait for the same. The other two are for those that do not: a producer of a large
+// The first is enough if all goroutines wait for the same. The others are for those that do not: a producer of a large
 // message that leads must not keep one of a small message asleep, nor a consumer that follows the stream for ever one that wants
-// to see its end. They cost one more look for each wake-up in vain, not one for each follower.
+// to see its end. They cost one more look for each wake-up in vain, not one for each follower; only a Nudge makes everybody look.
 //
 // The pattern is leader/followers: Schmidt, O'Ryan, Kircher, Pyarali, Buschmann, "Leader/Followers", PLoP 2000. It deviates in
 // that the leader keeps its role while it works on the event, if that work is only a look at its condition.
@@ -34,6 +35,21 @@ type Queue struct {
 	mu          sync.Mutex
 	leader      *Waiter
 	first, last *Waiter // followers, the longest waiting first
+
+	nudges atomic.Uint32 // calls of Nudge; a futex word, private to this process
+}
+
+// Nudge makes every goroutine that waits in q look at its condition again, without touching the word that it waits on: only this
+// process looks. It is for news that come from elsewhere.
+//
+// Blocks: never.
+func (q *Queue) Nudge() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.nudges.Add(1) // order: K7 rel, pairs K8
+	if q.leader != nil {
+		q.wakeNudged()
+	}
 }
 
 // role is what a goroutine does in Wait.
@@ -51,7 +67,7 @@ func (q *Queue) enter(w *Waiter, word *atomic.Uint32, val uint32) role {
 	defer q.mu.Unlock()
 	// order: W4 sc, pairs N2. For a leader it saves the system call: the kernel compares again under its lock. A follower has
 	// no other comparison. It is under mu, so that after a later change the leader finds the follower in the list.
-	if word.Load() != val {
+	if word.Load() != val || w.nudged() {
 		return lookAgain
 	}
 	switch {
@@ -74,6 +90,9 @@ func (q *Queue) due(w *Waiter, key uint32) bool {
 	f := q.first
 	if f == nil {
 		return false
+	}
+	if f.nudged() {
+		return true
 	}
 	stale := f.key != key
 	if w.slept && stale {

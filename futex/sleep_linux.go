@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fallbackSlice is how long a leader sleeps at most without looking at its cancel word, when the kernel cannot watch two
-// words at once. It is the cancellation latency of such systems.
+// fallbackSlice is how long a leader sleeps at most without looking at its cancel word and the nudges, when the kernel cannot watch
+// several words at once. It is the cancellation latency of such systems.
 const fallbackSlice = 10 * time.Millisecond
 
 // size32 is FUTEX2_SIZE_U32.
@@ -38,7 +38,7 @@ type timespec64 struct{ sec, nsec int64 }
 // the stack copier; word keeps alive what words[0] points to, and makes the word of every caller escape.
 type kernelSleep struct {
 	word  *atomic.Uint32
-	words [2]waitv
+	words [3]waitv
 }
 
 // sleep sleeps in the kernel while *word is val and nobody has cancelled, at most max; it returns the number of futex wait
@@ -60,7 +60,7 @@ func (w *Waiter) sleep(word *atomic.Uint32, val uint32, max time.Duration) (slee
 	}
 	for {
 		sleeps++
-		errno := w.waitTwo(val, deadline)
+		errno := w.waitThree(val, deadline)
 		switch errno {
 		case unix.EINTR: // not seen on kernels up to 6.18, which restart the call; the deadline is absolute
 			continue
@@ -72,11 +72,12 @@ func (w *Waiter) sleep(word *atomic.Uint32, val uint32, max time.Duration) (slee
 	}
 }
 
-// waitTwo is one futex_waitv on the shared word and the cancel word.
-func (w *Waiter) waitTwo(val uint32, deadline int64) syscall.Errno {
+// waitThree is one futex_waitv on the shared word, the cancel word and the nudges.
+func (w *Waiter) waitThree(val uint32, deadline int64) syscall.Errno {
 	k := &w.kernel
 	k.words[0] = waitv{val: uint64(val), uaddr: uint64(uintptr(unsafe.Pointer(k.word))), flags: size32}
 	k.words[1] = waitv{val: uint64(w.gen), uaddr: uint64(uintptr(unsafe.Pointer(&w.cancel))), flags: size32 | flagPrivate}
+	k.words[2] = waitv{val: uint64(w.nudge), uaddr: uint64(uintptr(unsafe.Pointer(&w.q.nudges))), flags: size32 | flagPrivate}
 	ts := timespec64{deadline / 1e9, deadline % 1e9}
 	_, _, errno := unix.Syscall6(sysWaitv, uintptr(unsafe.Pointer(&k.words[0])), uintptr(len(k.words)), 0,
 		uintptr(unsafe.Pointer(&ts)), unix.CLOCK_MONOTONIC, 0)
@@ -91,12 +92,12 @@ func (w *Waiter) sleepInSlices(word *atomic.Uint32, val uint32, deadline int64, 
 			return sleeps, err
 		}
 		end = min(end, deadline)
-		if w.cancelled() {
+		if w.cancelled() || w.nudged() {
 			return sleeps, w.outcome(word, val, 0)
 		}
 		sleeps++
 		errno := waitBitset(word, val, end)
-		if errno == unix.EINTR || errno == unix.ETIMEDOUT && end < deadline && !w.cancelled() {
+		if errno == unix.EINTR || errno == unix.ETIMEDOUT && end < deadline {
 			continue
 		}
 		return sleeps, w.outcome(word, val, errno)
@@ -125,4 +126,9 @@ func (w *Waiter) outcome(word *atomic.Uint32, val uint32, errno syscall.Errno) e
 // wakeCancel wakes the goroutine that sleeps on its cancel word, if it does. An error is impossible: the word is ours.
 func (w *Waiter) wakeCancel() {
 	_, _ = wake(&w.cancel, 1, flagPrivate)
+}
+
+// wakeNudged wakes the leader of q, if it sleeps. An error is impossible: the word is ours.
+func (q *Queue) wakeNudged() {
+	_, _ = wake(&q.nudges, 1, flagPrivate)
 }

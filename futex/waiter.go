@@ -39,6 +39,8 @@ type Waiter struct {
 	slept  bool // slept in the kernel since it leads
 	kernel kernelSleep
 
+	nudge uint32 // q.nudges before the last look; for others under q.mu
+
 	// Under q.mu.
 	prev, next *Waiter
 	key        uint32    // value of the word that the follower has seen
@@ -58,11 +60,17 @@ func (w *Waiter) Begin(ctx context.Context) {
 		w.End()
 	}
 	w.ctx, w.done = ctx, ctx.Done()
+	w.nudge = w.q.nudges.Load() // order: K8 acq, pairs K7: before the look that it stands for
+}
+
+// nudged reports whether there was a Nudge since the last look.
+func (w *Waiter) nudged() bool {
+	return w.q.nudges.Load() != w.nudge // order: K8 acq, pairs K7
 }
 
 // Wait sleeps while *word is val; it returns the number of futex wait system calls it made.
 //
-//   - nil: look at the condition again. The value differs, there was a wake-up, or this goroutine now leads.
+//   - nil: look at the condition again. The value differs, there was a wake-up or a Nudge, or this goroutine now leads.
 //   - ErrTimeout: max has passed. Only a leader hears it: a follower has no tick of its own, and sleeps until it is
 //     promoted or cancelled. As the leader of the process has ticks, what they are for gets done.
 //   - the error of the context, or ErrClosed: at once if they came before the call. If the word changed as well, the
@@ -82,11 +90,12 @@ func (w *Waiter) Wait(word *atomic.Uint32, val uint32, max time.Duration) (sleep
 	switch w.q.enter(w, word, val) {
 	case leader:
 		w.slept = true
-		return w.sleep(word, val, max)
+		sleeps, err = w.sleep(word, val, max)
 	case follower:
-		return 0, w.follow()
+		err = w.follow()
 	}
-	return 0, nil
+	w.nudge = w.q.nudges.Load() // order: K8 acq, pairs K7: before the look that it stands for
+	return sleeps, err
 }
 
 // follow sleeps until w is promoted or cancelled.

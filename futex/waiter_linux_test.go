@@ -295,3 +295,71 @@ func BenchmarkWakeNobody(b *testing.B) {
 		_, _ = Wake(word, 1)
 	}
 }
+
+// TestNudgeMakesEverybodyLook: one leader and many followers, each with a condition of its own, none of which the word tells of. Properties: a Nudge makes each of
+// them look at least once, also one that comes between a look and the sleep; the word stays as it is; nobody looks for ever.
+func TestNudgeMakesEverybodyLook(t *testing.T) {
+	bothPaths(t, func(t *testing.T) {
+		var q Queue
+		word := new(atomic.Uint32)
+		const many = 20
+		var looks [many]atomic.Int64
+		var done atomic.Bool
+		var wg sync.WaitGroup
+		for i := range many {
+			wg.Add(1)
+			go func() {
+				defer wg.Done()
+				w := NewWaiter(&q)
+				w.Begin(t.Context())
+				defer w.End()
+				for looks[i].Add(1); !done.Load(); looks[i].Add(1) {
+					if _, err := w.Wait(word, 0, long); err != nil {
+						panic(err)
+					}
+				}
+			}()
+		}
+		asleep := func() bool { // one leads, all others follow, and nobody looks any more
+			before := [many]int64{}
+			for i := range looks {
+				before[i] = looks[i].Load()
+			}
+			time.Sleep(2 * fallbackSlice)
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			n := 0
+			for f := q.first; f != nil; f = f.next {
+				n++
+			}
+			for i := range looks {
+				if looks[i].Load() != before[i] {
+					return false
+				}
+			}
+			return q.leader != nil && n == many-1
+		}
+		for round := range 4 {
+			require.Eventually(t, asleep, time.Minute, time.Millisecond, "round %d", round)
+			before := [many]int64{}
+			for i := range looks {
+				before[i] = looks[i].Load()
+			}
+			q.Nudge()
+			for i := range looks {
+				require.Eventually(t, func() bool { return looks[i].Load() > before[i] }, time.Minute, time.Millisecond, "%d did not look", i)
+			}
+		}
+		done.Store(true)
+		q.Nudge()
+		wg.Wait()
+
+		w := NewWaiter(&q) // between the look and the sleep
+		w.Begin(t.Context())
+		defer w.End()
+		q.Nudge()
+		sleeps, err := w.Wait(word, 0, long)
+		require.NoError(t, err)
+		require.Zero(t, sleeps)
+	})
+}

@@ -28,8 +28,9 @@ type Consumer struct {
 
 	follow    bool
 	grace     time.Duration
-	drained   time.Time // when Grace began to count
-	drainedAt uint32    // roster then
+	drained   time.Time     // when Grace began to count
+	held      time.Duration // the last sleep at the end of a stream of which somebody holds a message
+	drainedAt uint32        // roster then
 
 	pending receiving // what a blocked call is trying to do
 }

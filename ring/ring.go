@@ -187,38 +187,6 @@ type Ring struct {
 	sights  map[int]sight // what participants held at the last look
 }
 
-// queues is where the waiting goroutines of this process meet on one ring, however often it is open here.
-type queues struct {
-	id                [16]byte
-	users             int
-	notEmpty, notFull futex.Queue
-}
-
-var (
-	queuesMu sync.Mutex
-	queuesOf = map[[16]byte]*queues{}
-)
-
-func enterQueues(id [16]byte) *queues {
-	queuesMu.Lock()
-	defer queuesMu.Unlock()
-	q := queuesOf[id]
-	if q == nil {
-		q = &queues{id: id}
-		queuesOf[id] = q
-	}
-	q.users++
-	return q
-}
-
-func (q *queues) leave() {
-	queuesMu.Lock()
-	defer queuesMu.Unlock()
-	if q.users--; q.users == 0 {
-		delete(queuesOf, q.id)
-	}
-}
-
 // newRing wraps an open segment.
 func newRing(s *seg.Segment, dir string, logger *slog.Logger) *Ring {
 	return &Ring{

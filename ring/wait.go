@@ -15,9 +15,12 @@ import (
 const (
 	// tick bounds every sleep: what a waker's death costs, and with it the notice of a death (CONTRACT 10 allows 100 ms).
 	tick = 40 * time.Millisecond
+	// watchedTick bounds it where the kernel tells of every descriptor of the segment that is closed, and so of every death. It is the net under that.
+	watchedTick = 250 * time.Millisecond
 	// pollingTick bounds it while a participant is registered that neither fences nor can be fenced (FORMAT 8.4).
 	pollingTick = time.Millisecond
-	// heldTick bounds it at the end of a stream, while another consumer holds a message: its release wakes no consumer.
+	// heldTick bounds the first sleep at the end of a stream, while another consumer holds a message: its release wakes no consumer. The
+	// sleeps double up to a tick.
 	heldTick = 5 * time.Millisecond
 	// lookEvery is how often a Try call that finds its way blocked looks for the dead.
 	lookEvery = 20 * time.Millisecond
@@ -108,7 +111,7 @@ func (h *handle) nap(other Role) time.Duration {
 	if polling {
 		return pollingTick
 	}
-	return tick
+	return h.ring.queues.tick(h.ring.seg)
 }
 
 // removed says whether the ring was removed by force.
@@ -251,7 +254,7 @@ func (q *Consumer) awaitMessage(ctx context.Context) (int, error) {
 	}
 	q.waiter.Begin(ctx)
 	defer q.waiter.End()
-	q.stalled = stallWatch{}
+	q.stalled, q.held = stallWatch{}, 0
 	e := &q.c.ctl.notEmpty
 	for key, again := uint32(0), false; ; again = true {
 		if !again || !e.stillArrived(key) {
@@ -315,15 +318,21 @@ func (q *Consumer) lookWhileEmpty(nap time.Duration) (int, time.Duration, error)
 		return n, nap, err
 	}
 	if c.kind == MPMC && c.unreleased() {
-		return 0, min(nap, heldTick), ErrEmpty
+		return 0, q.heldNap(nap), ErrEmpty
 	}
 	if c.ctl.roster.Load() != roster { // order: E1 acq, pairs R5 X3 V6
-		return 0, min(nap, heldTick), ErrEmpty
+		return 0, q.heldNap(nap), ErrEmpty
 	}
 	if left := q.graceLeft(roster); left > 0 {
 		return 0, min(nap, left), ErrEmpty
 	}
 	return 0, nap, errEOF
+}
+
+// heldNap bounds a sleep at the end of a stream that somebody else still holds a message of.
+func (q *Consumer) heldNap(nap time.Duration) time.Duration {
+	q.held = min(max(heldTick, 2*q.held), tick)
+	return min(nap, q.held)
 }
 
 // graceLeft returns how long to wait for a successor of a last producer that died. The time begins anew whenever the roster has changed.

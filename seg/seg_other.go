@@ -79,6 +79,18 @@ func (s *Segment) Hold(b int64) (release func(), ok bool, err error) {
 	return func() {}, false, ErrUnsupported
 }
 
+// Watch is a running watch.
+type Watch struct{}
+
+// Watch returns ErrUnsupported.
+func (s *Segment) Watch(f func()) (*Watch, error) { return nil, ErrUnsupported }
+
+// Proven reports false.
+func (w *Watch) Proven() bool { return false }
+
+// Stop does nothing.
+func (w *Watch) Stop() {}
+
 // Attached returns ErrUnsupported.
 func (s *Segment) Attached() (nattch int, err error) { return 0, ErrUnsupported }
 

@@ -78,7 +78,7 @@ func parkedTooDear(t *testing.T) (dear []string) {
 		a.p.Succeeds()
 		s := a.r.Stats()
 		t.Logf("%s: %v of CPU time in %v, %d sleeps", a.name, cpu, wall, s.Sleeps)
-		require.GreaterOrEqual(t, wall, parked)
+		require.GreaterOrEqual(t, wall, parked*9/10) // the two clocks begin one after the other
 		require.NotZero(t, s.Sleeps, "%s did not sleep", a.name)
 		if cpu >= wall/200 {
 			dear = append(dear, a.name)
