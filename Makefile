@@ -9,7 +9,7 @@ TOOL := $(GO) tool -modfile=internal/tools/lint/go.mod
 RACE := ./ring ./futex ./seg ./internal/...
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race lint generate generate-check tidy-check cross header crash model bench clean
+.PHONY: help build demo test race lint generate generate-check tidy-check cross header crash model golden bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ header: ## compile the layout part of the C header as C11, C17 and C++17
 	$${CC:-cc} -std=c11 -Wall -Wextra -pedantic -Werror -fsyntax-only -xc include/millrace_layout.h
 	$${CC:-cc} -std=c17 -Wall -Wextra -pedantic -Werror -fsyntax-only -xc include/millrace_layout.h
 	$${CXX:-c++} -std=c++17 -Wall -Wextra -pedantic -Werror -fsyntax-only -xc++ include/millrace_layout.h
+
+golden: ## write the golden segments that are missing; those that exist are never changed
+	$(GO) test -count=1 ./fuzz -run TestGolden -update
 
 bench: ## two processes side by side with yardsticks: nanoseconds per message
 	$(GO) test -run '^$$' -bench . ./bench/...
