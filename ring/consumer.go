@@ -25,6 +25,7 @@ type Consumer struct {
 	lease      lease
 	generation uint64
 	last       Delivery
+	least      uint64 // bytes that a message must have to be received by copying; of a typed consumer, the size of a value
 
 	follow    bool
 	grace     time.Duration
@@ -98,6 +99,9 @@ func (q *Consumer) tryReceive(buf []byte) (int, error) {
 	}
 	return q.mpmcReceive(buf)
 }
+
+// accepts says whether a message of n bytes may be copied into buf. A typed consumer takes values only, and its buf is one.
+func (q *Consumer) accepts(n uint64, buf []byte) bool { return q.least <= n && n <= uint64(len(buf)) }
 
 // Next leases the next message: its Bytes alias the ring until Release.
 //

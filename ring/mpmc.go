@@ -292,7 +292,7 @@ func (q *Consumer) mpmcReceive(buf []byte) (int, error) {
 	// order: C0 acq, pairs V4
 	if !raceDetector && w == readyWord(p+1, 0) && c.ctl.returns.Load() == q.seen { // the common case: one slot, never given back
 		length := e.length.Load() // order: C3 rlx, pairs P4: ordered by C2
-		if at, n, ok := c.single(e, p, length); ok && n <= uint64(len(buf)) {
+		if at, n, ok := c.single(e, p, length); ok && q.accepts(n, buf) {
 			copy(buf, view(at, n))
 			testpoint.Hit("C3")
 			// order: C4 acqrel, pairs P3 (release: the payload has been read before the slot is handed back) and C2
@@ -319,7 +319,7 @@ func (q *Consumer) mpmcReceiveSlow(buf []byte) (int, error) {
 		}
 		length, ok := c.mpmcMessage(f)
 		at, n, _ := c.payload(f.p, f.e-f.p, length)
-		if ok && n <= uint64(len(buf)) {
+		if ok && q.accepts(n, buf) {
 			if !raceDetector { // a copy that turns out to be stale is thrown away, which the race detector cannot know
 				copy(buf, view(at, n))
 			}

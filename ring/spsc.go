@@ -231,7 +231,7 @@ func (q *Consumer) spscReceive(buf []byte) (int, error) {
 	// order: D1 acq, pairs S4
 	if e.state.Load() == spscReadyWord(h+1, 0) { // the common case: one slot, never given back
 		length := e.length.Load() // order: D2 rlx, pairs S3: ordered by D1
-		if at, n, ok := c.single(e, h, length); ok && n <= uint64(len(buf)) {
+		if at, n, ok := c.single(e, h, length); ok && q.accepts(n, buf) {
 			copy(buf, view(at, n))
 			testpoint.Hit("D3")
 			q.consumed(h, h+1, 1)
@@ -247,7 +247,7 @@ func (q *Consumer) spscReceiveSlow(buf []byte) (int, error) {
 	if err := q.spscFind(&it); err != nil {
 		return 0, err
 	}
-	if it.size() > uint64(len(buf)) {
+	if !q.accepts(it.size(), buf) {
 		return int(it.size()), errShortBuffer
 	}
 	copy(buf, q.c.bytes(it.p, it.word))

@@ -169,18 +169,22 @@ func NewTypedConsumer[T any](r *Ring, o ...ConsumerOption) (*TypedConsumer[T], e
 	if err != nil {
 		return nil, err
 	}
+	q.least = size
 	return &TypedConsumer[T]{q, size}, nil
 }
 
-// one checks that a received message has the size of a value.
+// one says of a message that is no value, and stays, what it is.
 func (t *TypedConsumer[T]) one(n int, err error) error {
-	if err == errShortBuffer || err == nil && n != int(t.size) {
+	if err == errShortBuffer {
 		return fmt.Errorf("%w: a message of %d bytes where values of %d are expected", ErrMismatch, n, t.size)
 	}
 	return err
 }
 
 // Receive copies the next value into *v and releases it, as one step. See Consumer.Receive.
+//
+// Failure: ErrMismatch when the next message is no value, left by an untyped producer from before the ring carried values. It stays; an
+// untyped consumer can receive it.
 func (t *TypedConsumer[T]) Receive(ctx context.Context, v *T) error {
 	return t.one(t.q.Receive(ctx, valueBytes(v)))
 }
