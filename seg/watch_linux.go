@@ -108,6 +108,9 @@ func (w *Watch) Stop() {
 	if delete(w.file.calls, w); len(w.file.calls) > 0 {
 		return
 	}
+	if theOne == nil { // the file went, and then the last watch of another
+		return
+	}
 	if theOne.files[w.file.wd] == w.file {
 		delete(theOne.files, w.file.wd)
 		_, _ = unix.InotifyRmWatch(theOne.fd, uint32(w.file.wd)) // gone already when the file is

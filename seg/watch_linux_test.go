@@ -3,6 +3,7 @@
 package seg
 
 import (
+	"os"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -76,4 +77,23 @@ func TestWatchWithoutInotify(t *testing.T) {
 	require.NoError(t, err)
 	require.Eventually(t, w.Proven, time.Minute, time.Millisecond)
 	w.Stop()
+}
+
+// A file may go while it is watched. Property: its watch can be stopped after all others, when there is no inotify instance any more.
+func TestWatchOutlivesItsFile(t *testing.T) {
+	dir := shm(t)
+	a, b := create(t, "a", options(dir, POSIX)), create(t, "b", options(dir, POSIX))
+	gone, err := a.Watch(func() {})
+	require.NoError(t, err)
+	other, err := b.Watch(func() {})
+	require.NoError(t, err)
+	check(t, os.Remove(a.Path()))
+	check(t, a.Close())
+	require.Eventually(t, func() bool {
+		watchMu.Lock()
+		defer watchMu.Unlock()
+		return len(theOne.files) == 1
+	}, time.Minute, time.Millisecond)
+	other.Stop()
+	gone.Stop()
 }
