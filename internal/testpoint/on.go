@@ -22,6 +22,7 @@ var (
 	target string
 	left   atomic.Int64
 	signal syscall.Signal
+	hook   func(label string)
 )
 
 func init() {
@@ -50,8 +51,14 @@ func Arm(label string, n int64, action string) {
 	target = label
 }
 
+// Hook makes f run at every Hit of this process. It is set before anybody can get to one.
+func Hook(f func(label string)) { hook = f }
+
 // Hit marks the moment right after the step called label.
 func Hit(label string) {
+	if hook != nil {
+		hook(label)
+	}
 	if label != target {
 		return
 	}
