@@ -10,6 +10,7 @@ RACE := ./ring ./futex ./seg ./internal/...
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo test race lint generate generate-check tidy-check cross header crash model golden bench clean
+.PHONY: linearizability linearizability-mutants
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +38,13 @@ race: ## the race detector, on heap memory; needs a C compiler
 
 model: ## explore the protocols on paper: every interleaving of small configurations, and every mutant
 	$(GO) test $(TESTFLAGS) ./tests/model/...
+
+linearizability: ## histories of processes that are killed, each checked against a queue; MILLRACE_LINEARIZABILITY=10m for longer than 2 x 25 s
+	MILLRACE_LINEARIZABILITY=$${MILLRACE_LINEARIZABILITY:-25s} $(GO) test -count=1 -v -timeout=2h $(TESTFLAGS) ./tests/linearizability
+	MILLRACE_LINEARIZABILITY=$${MILLRACE_LINEARIZABILITY:-25s} $(GO) test -count=1 -v -timeout=2h $(TESTFLAGS) -tags testpoint -run TestHistories ./tests/linearizability
+
+linearizability-mutants: ## break the ring in one place after the other: the histories must notice each time; two minutes
+	MILLRACE_MUTANTS=all $(GO) test -count=1 -v -timeout=1h $(TESTFLAGS) -run TestMutants ./tests/linearizability
 
 lint: ## vet, staticcheck, the rules of the project
 	$(GO) vet ./...
