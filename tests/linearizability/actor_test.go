@@ -19,6 +19,7 @@ import (
 	"github.com/cd1900cf/millrace/internal/testpoint"
 	"github.com/cd1900cf/millrace/ring"
 	"github.com/cd1900cf/millrace/seg"
+	"github.com/cd1900cf/millrace/tests/internal/clock"
 	"github.com/cd1900cf/millrace/tests/internal/proc"
 )
 
@@ -229,7 +230,7 @@ func (a *actor) do(c call, n int, msgs []uint64, f func() error, note func(*reco
 	}
 	r := a.area.begin(c, n, msgs...)
 	err := f()
-	now := monotonic()
+	now := clock.Now()
 	if note != nil {
 		note(r)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/anishathalye/porcupine"
 
 	"github.com/cd1900cf/millrace/ring"
+	"github.com/cd1900cf/millrace/tests/internal/clock"
 )
 
 // A history is what the journal and the deaths of one run say, as steps of the queue.
@@ -196,7 +197,7 @@ func (h *history) steps() error {
 		}
 		h.ops = append(h.ops, porcupine.Operation{ClientId: int(a), Input: &step{kind: stepDie, actor: a}, Call: int64(from), Return: int64(d.to)})
 	}
-	last := monotonic()
+	last := clock.Now()
 	h.account.actor, h.account.index = drainer, h.next[drainer]
 	h.ops = append(h.ops, porcupine.Operation{ClientId: drainer, Input: h.account, Call: int64(last), Return: math.MaxInt64})
 	return nil
@@ -278,10 +279,14 @@ func (h *history) takes(c *callRecord) {
 	keep := c.call >= callNext
 	if c.outcome == pending {
 		h.add(c, step{kind: stepTakeUnknown, limit: c.n, keep: keep})
-		if h.kind == ring.MPMC {
+		switch {
+		case h.kind == ring.SPSC:
+		case keep:
 			for range c.n - 1 {
 				h.add(c, step{kind: stepTakeMore, keep: keep})
 			}
+		default:
+			h.add(c, step{kind: stepFreeAny})
 		}
 		return
 	}

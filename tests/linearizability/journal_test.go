@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"unsafe"
+
+	"github.com/cd1900cf/millrace/tests/internal/clock"
 )
 
 // The journal is a file that all processes of a history map. Each actor writes into an area of its own what it is about to do, with the time of the
@@ -129,7 +131,7 @@ func (a *area) begin(c call, n int, msgs ...uint64) *record {
 	for i, m := range msgs {
 		r.msgs[i].Store(m)
 	}
-	r.called.Store(monotonic())
+	r.called.Store(clock.Now())
 	a.records.Add(1)
 	return r
 }
@@ -138,14 +140,4 @@ func (a *area) begin(c call, n int, msgs ...uint64) *record {
 func (r *record) end(now uint64, o outcome) {
 	r.outcome.Store(uint64(o))
 	r.returned.Store(now)
-}
-
-// monotonic reads the clock that all processes of the machine have in common. The monotonic part of a time.Time is not meant to be compared between processes.
-func monotonic() uint64 {
-	const clockMonotonic = 1
-	var ts syscall.Timespec
-	if _, _, errno := syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, clockMonotonic, uintptr(unsafe.Pointer(&ts)), 0); errno != 0 {
-		panic(errno) // every Linux has this clock
-	}
-	return uint64(ts.Nano())
 }

@@ -73,6 +73,7 @@ const (
 	stepRelease
 	stepDone
 	stepFree
+	stepFreeAny // whatever the actor has received
 	stepBack
 	stepBackByPolicy
 	stepAnnounce
@@ -291,6 +292,13 @@ func (q *queue) apply(s *state, o *step) bool {
 	case stepClose:
 		s.live &^= bit(o.actor)
 		return true
+	case stepFreeAny:
+		for i := int(s.n) - 1; i >= 0; i-- {
+			if e := &s.in[i]; e.is == done && e.owner == o.actor {
+				s.remove(i)
+			}
+		}
+		return true
 	case stepAnnounce:
 		for i := range int(s.n) {
 			if s.in[i].is == back {
@@ -394,7 +402,7 @@ func (q *queue) commit(s *state, o *step) bool {
 }
 
 func (o *step) String() string {
-	names := [...]string{"", "claim", "commit", "discard", "pad", "send", "full", "no consumers", "take", "take?", "more?", "empty", "eof", "release", "done", "free",
+	names := [...]string{"", "claim", "commit", "discard", "pad", "send", "full", "no consumers", "take", "take?", "more?", "empty", "eof", "release", "done", "free", "free?",
 		"back", "back by policy", "announce", "register", "close", "die", "account"}
 	text := fmt.Sprintf("%d.%d %s", o.actor, o.index, names[o.kind])
 	if len(o.msgs) > 0 {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/cd1900cf/millrace/internal/testpoint"
 	"github.com/cd1900cf/millrace/ring"
+	"github.com/cd1900cf/millrace/tests/internal/clock"
 	"github.com/cd1900cf/millrace/tests/internal/proc"
 )
 
@@ -41,7 +42,7 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", strconv.Itoa(lanes)); err != nil { // most of the time of a lane is waiting
 		panic(err)
 	}
-	proc.Main(m, map[string]func(*proc.Child) error{"child": child, "clock": clockChild})
+	proc.Main(m, map[string]func(*proc.Child) error{"child": child})
 }
 
 // tally is what was covered.
@@ -253,9 +254,10 @@ func (w *run) command(parts []part, deadly bool) string {
 func (w *run) play() error {
 	w.j.reset()
 	deadly := w.rnd.IntN(3) == 0
+	byLabel := testpoint.Enabled && w.rnd.IntN(3) > 0 // it kills itself, otherwise it is killed
 	victim := w.rnd.IntN(processes)
 	for i, p := range w.workers {
-		p.Tell(w.command(w.parts[i], deadly && i == victim))
+		p.Tell(w.command(w.parts[i], deadly && byLabel && i == victim))
 		for _, a := range w.parts[i] {
 			w.h.initial |= bit(a.actor)
 			w.actors++
@@ -268,10 +270,10 @@ func (w *run) play() error {
 	}
 	var killed uint64
 	w.j.start.Store(1)
-	if deadly && (!testpoint.Enabled || w.rnd.IntN(2) == 0) {
+	if deadly && !byLabel {
 		w.await(w.parts[victim], w.rnd.IntN(20))
-		killed = monotonic()
-		_ = w.workers[victim].Cmd.Process.Kill() // it may have killed itself
+		killed = clock.Now()
+		w.workers[victim].Signal(syscall.SIGKILL)
 	}
 children:
 	for i := range w.workers {
@@ -306,7 +308,7 @@ func (w *run) await(parts []part, calls int) {
 	}
 }
 
-// died puts somebody else in the place of a child that is gone, who may die as well.
+// died puts somebody else in the place of a child that is gone, who may die as well. killed is when it was told to, or 0.
 func (w *run) died(i int, killed uint64) error {
 	p := w.workers[i]
 	if signal, code := p.Result(); signal != syscall.SIGKILL {
@@ -315,7 +317,7 @@ func (w *run) died(i int, killed uint64) error {
 	if w.hung.Load() {
 		return errors.New("killed because it hangs")
 	}
-	d := died{killed, monotonic()}
+	d := died{killed, clock.Now()}
 	var heirs []part
 	for _, a := range w.parts[i] {
 		w.h.deaths[a.actor] = d
@@ -399,31 +401,4 @@ func (w *run) finish(o ring.Options) error {
 	t.lost += h.account.lost
 	t.skipped += h.account.skipped
 	return nil
-}
-
-// clockChild says what time it is, whenever it is asked.
-func clockChild(c *proc.Child) error {
-	for {
-		c.Say("%d", monotonic())
-		c.Wait()
-	}
-}
-
-// The stamps of two processes can be compared: what one says between two looks of the other lies between them.
-func TestClockIsCommonToProcesses(t *testing.T) {
-	p := proc.Start(t, []string{"clock"})
-	before := uint64(0)
-	for i := range 100 {
-		if i > 0 {
-			p.Tell("again")
-		}
-		line, ok := p.Line()
-		require.True(t, ok, p.Errors())
-		now, err := strconv.ParseUint(line, 10, 64)
-		require.NoError(t, err)
-		after := monotonic()
-		require.GreaterOrEqual(t, now, before)
-		require.LessOrEqual(t, now, after)
-		before = after
-	}
 }
