@@ -11,6 +11,7 @@ RACE := ./ring ./futex ./seg ./internal/...
 .DEFAULT_GOAL := help
 .PHONY: help build demo test race lint generate generate-check tidy-check cross header crash model golden bench clean
 .PHONY: linearizability linearizability-mutants
+.PHONY: rust-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +79,15 @@ header: ## compile the layout part of the C header as C11, C17 and C++17
 
 golden: ## write the golden segments that are missing; those that exist are never changed
 	$(GO) test -count=1 ./fuzz -run TestGolden -update
+
+rust-test: ## build the Rust client without a network, format, clippy, its tests; needs cargo
+	@command -v cargo >/dev/null || { echo "make rust-test: SKIP, there is no cargo; see https://rustup.rs"; exit 0; }; \
+	set -e; cd bindings/rust; export CARGO_NET_OFFLINE=true; \
+	cargo build --release --locked --examples; \
+	cargo fmt --check; \
+	cargo clippy --locked --all-targets -- -D warnings; \
+	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps --quiet; \
+	cargo test --locked --quiet
 
 bench: ## two processes side by side with yardsticks: nanoseconds per message
 	$(GO) test -run '^$$' -bench . ./bench/...

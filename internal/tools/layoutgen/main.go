@@ -1,6 +1,6 @@
 // Layoutgen reads the tables of docs/FORMAT.md and writes what must agree with them: the Go constants
-// (internal/layout/zz_generated.go), the layout part of the C header (include/millrace_layout.h) and
-// internal/layout/layout.json for everybody else.
+// (internal/layout/zz_generated.go), the layout part of the C header (include/millrace_layout.h), that of the Rust crate
+// (bindings/rust/src/layout.rs) and internal/layout/layout.json for everybody else.
 //
 // Run it from the root of the module:
 //
@@ -45,6 +45,7 @@ func run(root string, check bool) error {
 	}{
 		{"internal/layout/zz_generated.go", renderGo},
 		{"include/millrace_layout.h", renderC},
+		{"bindings/rust/src/layout.rs", renderRust},
 		{"internal/layout/layout.json", renderJSON},
 	}
 	var stale []error

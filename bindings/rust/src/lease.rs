@@ -1,0 +1,63 @@
+//! Leases: messages that a consumer has taken and not yet released. They are released from the front.
+
+use crate::core::Payload;
+
+/// One leased message: its positions, payload, and how often it was given back before.
+#[derive(Clone, Copy)]
+pub(crate) struct Item {
+    pub(crate) p: u64,
+    pub(crate) e: u64,
+    pub(crate) payload: Payload,
+    pub(crate) given: u64,
+}
+
+/// What a consumer holds: the messages next .. count-1 of those that it was taken with.
+pub(crate) struct Lease {
+    pub(crate) next: usize,
+    pub(crate) count: usize,
+    items: Vec<Item>,
+    pub(crate) shared: bool, // MPMC: all items are in one extent, whose word is the first one's; otherwise each has its own
+    pub(crate) end: u64,     // MPMC: end of that extent
+}
+
+impl Lease {
+    pub(crate) fn new() -> Lease {
+        Lease { next: 0, count: 0, items: Vec::with_capacity(1), shared: false, end: 0 }
+    }
+
+    pub(crate) fn open(&self) -> bool {
+        self.next < self.count
+    }
+
+    /// Makes room for `limit` messages, so that nothing is allocated while words are changed.
+    pub(crate) fn make_room(&mut self, limit: usize) {
+        if self.items.capacity() < limit {
+            self.items.clear();
+            self.items.reserve(limit);
+        }
+    }
+
+    /// Starts anew with one message.
+    #[inline]
+    pub(crate) fn begin(&mut self, it: Item) {
+        self.items.clear();
+        (self.next, self.count, self.shared) = (0, 0, false);
+        self.add(it);
+    }
+
+    #[inline]
+    pub(crate) fn add(&mut self, it: Item) {
+        self.items.push(it);
+        self.count += 1;
+    }
+
+    #[inline]
+    pub(crate) fn at(&self, i: usize) -> Item {
+        self.items[i]
+    }
+
+    /// How many messages were given back before.
+    pub(crate) fn again(&self) -> u64 {
+        self.items.iter().filter(|it| it.given > 0).count() as u64
+    }
+}
