@@ -266,7 +266,7 @@ func (c *core) explode(from, to uint64) {
 
 // writeSingle makes the entry at m that of a message of size bytes in its data cell.
 func (c *core) writeSingle(m, size uint64) {
-	c.entry(m).length.Store(size)           // order: S3 rlx, pairs D2
+	c.entry(m).length.Store(size)           // order: S3 rel, pairs D2: at the head of a run not before J4
 	c.state(m).Store(spscReadyWord(m+1, 0)) // order: J4 rel, pairs D1
 	testpoint.Hit("J4")
 }

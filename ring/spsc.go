@@ -88,7 +88,7 @@ func (p *Producer) committed(e, messages uint64) {
 	c := p.c
 	if p.hinted/hintEvery != e/hintEvery || c.slots <= hintSmall {
 		p.hinted = e
-		atomicx.StoreRelaxed(&c.ctl.producerPosition, e) // order: S5 rlx, pairs nothing: read by observers and by the next producer, who walk on from it
+		atomicx.StoreRelease(&c.ctl.producerPosition, e) // order: S5 rel, pairs S5: who walks on from it, after a death too, finds everything below published
 		testpoint.Hit("S5")
 	}
 	p.pos = e
