@@ -12,6 +12,7 @@ RACE := ./ring ./futex ./seg ./internal/...
 .PHONY: help build demo test race lint generate generate-check tidy-check cross header crash model golden bench clean
 .PHONY: linearizability linearizability-mutants
 .PHONY: rust-test
+.PHONY: weak
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +47,9 @@ linearizability: ## histories of processes that are killed, each checked against
 
 linearizability-mutants: ## break the ring in one place after the other: the histories must notice each time; two minutes
 	MILLRACE_MUTANTS=all $(GO) test -count=1 -v -timeout=1h $(TESTFLAGS) -run TestMutants ./tests/linearizability
+
+weak: ## the algorithms in C form under the C11 memory model, and every order lowered
+	$(GO) test $(TESTFLAGS) ./tests/weak
 
 lint: ## vet, staticcheck, the rules of the project
 	$(GO) vet ./...
