@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"math"
+	"math/bits"
 	"slices"
 	"strings"
 	"time"
@@ -18,8 +19,11 @@ import (
 
 // A history is what the journal and the deaths of one run say, as steps of the queue.
 
-// died says when an actor died: between two moments.
-type died struct{ from, to uint64 }
+// death is the end of a process, between two moments.
+type death struct {
+	actors   uint16
+	from, to uint64
+}
 
 // callRecord is one call as the journal has it.
 type callRecord struct {
@@ -50,7 +54,7 @@ type history struct {
 	queue
 	initial uint16 // actors that were registered before it began
 	calls   []callRecord
-	deaths  map[uint8]died
+	deaths  []death
 	numbers map[uint64]uint8 // identity of a message to its number
 	account *step
 	ops     []porcupine.Operation
@@ -139,22 +143,32 @@ func (h *history) received(c *callRecord, id, position, count uint64) error {
 	return nil
 }
 
+// death returns the end of an actor's process, or nil.
+func (h *history) death(actor uint8) *death {
+	for i := range h.deaths {
+		if h.deaths[i].actors&bit(actor) != 0 {
+			return &h.deaths[i]
+		}
+	}
+	return nil
+}
+
 // add adds a step of a call.
 func (h *history) add(c *callRecord, o step) {
 	o.actor, o.index = c.actor, h.next[c.actor]
 	h.next[c.actor]++
 	ret := c.returned
 	if ret == 0 {
-		ret = h.deaths[c.actor].to
+		ret = h.death(c.actor).to
 	}
 	h.ops = append(h.ops, porcupine.Operation{ClientId: int(c.actor), Input: &o, Call: int64(c.called), Return: int64(ret)})
 }
 
-// steps makes the steps of all calls.
-func (h *history) steps() error {
+// makeSteps makes the steps of all calls.
+func (h *history) makeSteps() error {
 	for i := range h.calls {
 		c := &h.calls[i]
-		if _, dead := h.deaths[c.actor]; c.returned == 0 && !dead {
+		if c.returned == 0 && h.death(c.actor) == nil {
 			return fmt.Errorf("%v never returned, and its process lives", c)
 		}
 		switch c.outcome {
@@ -188,17 +202,18 @@ func (h *history) steps() error {
 			h.takes(c)
 		}
 	}
-	for a, d := range h.deaths {
-		from := d.from
+	for _, d := range h.deaths {
 		for _, c := range h.calls {
-			if c.actor == a {
-				from = max(from, c.called, c.returned)
+			if d.actors&bit(c.actor) != 0 {
+				d.from = max(d.from, c.called, c.returned)
 			}
 		}
-		h.ops = append(h.ops, porcupine.Operation{ClientId: int(a), Input: &step{kind: stepDie, actor: a}, Call: int64(from), Return: int64(d.to)})
+		h.ops = append(h.ops, porcupine.Operation{ClientId: bits.TrailingZeros16(d.actors), Input: &step{kind: stepHalt, actor: maxActors, halts: d.actors}, Call: int64(d.from), Return: int64(d.to)})
 	}
+	h.queue.steps = h.next
 	last := clock.Now()
 	h.account.actor, h.account.index = drainer, h.next[drainer]
+	h.queue.steps[drainer]++
 	h.ops = append(h.ops, porcupine.Operation{ClientId: drainer, Input: h.account, Call: int64(last), Return: math.MaxInt64})
 	return nil
 }
@@ -402,8 +417,8 @@ func (h *history) describe() string {
 		}
 		b.WriteByte('\n')
 	}
-	for a, d := range h.deaths {
-		fmt.Fprintf(&b, "  [%d, %d] actor %d died\n", int64(d.from-begin), d.to-begin, a)
+	for _, d := range h.deaths {
+		fmt.Fprintf(&b, "  [%d, %d] the process of actors %016b was killed\n", int64(d.from-begin), d.to-begin, d.actors)
 	}
 	fmt.Fprintf(&b, "  %v\n", h.account)
 	_, info := porcupine.CheckOperationsVerbose(h.model(), h.ops, 10*time.Second)

@@ -4,6 +4,7 @@ package linearizability
 
 import (
 	"fmt"
+	"math/bits"
 	"slices"
 
 	"github.com/cd1900cf/millrace/ring"
@@ -79,7 +80,7 @@ const (
 	stepAnnounce
 	stepRegister
 	stepClose
-	stepDie
+	stepHalt // a process was killed
 	stepAccount
 )
 
@@ -94,7 +95,8 @@ type delivery struct {
 type step struct {
 	kind  kindOf
 	actor uint8
-	index uint8 // place among the actor's steps
+	halts uint16 // stepHalt: the actors of the process
+	index uint8  // place among the actor's steps
 	msgs  []uint8
 	got   []delivery
 	limit int  // stepTakeUnknown: the most it may take
@@ -119,6 +121,7 @@ type queue struct {
 	max       int // deliveries
 	producers uint16
 	messages  []message
+	steps     [maxActors]uint8 // that each actor has
 }
 
 func bit(actor uint8) uint16 { return 1 << actor }
@@ -221,18 +224,30 @@ func (q *queue) fits(s *state, end uint16, settle bool) bool {
 }
 
 // step returns the states that may follow s.
+//
+// When a process halts, the calls of its actors are not over: what is left of their steps happens no more. That must be accounted for at once, so that the
+// checker need not try when. The kernel releases the locks of the dead a little later; as nobody has to notice that, it is no step.
 func (q *queue) step(s state, o *step) []state {
+	silent := s.dead | s.over
+	for rest := silent; rest != 0; rest &= rest - 1 {
+		if a := uint8(bits.TrailingZeros16(rest)); s.next[a] < q.steps[a] {
+			if o.actor != a {
+				return nil
+			}
+			break
+		}
+	}
 	switch {
-	case o.kind == stepDie:
-		s.live &^= bit(o.actor)
-		s.dead |= bit(o.actor)
+	case o.kind == stepHalt:
+		s.live &^= o.halts
+		s.dead |= o.halts
 		return []state{s}
 	case s.next[o.actor] != o.index:
 		return nil
 	}
 	s.next[o.actor]++
-	if (s.dead|s.over)&bit(o.actor) != 0 {
-		return []state{s} // the call was not over when it died
+	if silent&bit(o.actor) != 0 {
+		return []state{s}
 	}
 	switch o.kind {
 	case stepClaim, stepSend, stepCommit:
@@ -403,13 +418,16 @@ func (q *queue) commit(s *state, o *step) bool {
 
 func (o *step) String() string {
 	names := [...]string{"", "claim", "commit", "discard", "pad", "send", "full", "no consumers", "take", "take?", "more?", "empty", "eof", "release", "done", "free", "free?",
-		"back", "back by policy", "announce", "register", "close", "die", "account"}
+		"back", "back by policy", "announce", "register", "close", "halt", "account"}
 	text := fmt.Sprintf("%d.%d %s", o.actor, o.index, names[o.kind])
 	if len(o.msgs) > 0 {
 		text += fmt.Sprintf(" %v", o.msgs)
 	}
 	for _, d := range o.got {
 		text += fmt.Sprintf(" %d@%d/%d", d.msg, d.pos, d.count)
+	}
+	if o.kind == stepHalt {
+		text += fmt.Sprintf(" %016b", o.halts)
 	}
 	if o.kind == stepAccount {
 		text += fmt.Sprintf(" lost %d skipped %d used %d", o.lost, o.skipped, o.used)

@@ -31,8 +31,8 @@ func newScript(kind ring.Kind, slots int, slotsOfMessages ...uint8) *script {
 func (c *script) try(steps ...step) bool {
 	was, next := c.s, c.next
 	for _, o := range steps {
-		o.index = c.next[o.actor]
-		if o.kind != stepDie {
+		if o.kind != stepHalt {
+			o.index = c.next[o.actor]
 			c.next[o.actor]++
 		}
 		var after []state
@@ -53,6 +53,7 @@ func isFull(actor, msg uint8) step {
 	return step{kind: stepFull, actor: actor, msgs: []uint8{msg}}
 }
 func only(kind kindOf, actor uint8) step { return step{kind: kind, actor: actor} }
+func halt(actor uint8) step              { return step{kind: stepHalt, actor: maxActors, halts: bit(actor)} }
 func of(kind kindOf, actor uint8, msgs ...uint8) step {
 	return step{kind: kind, actor: actor, msgs: msgs}
 }
@@ -139,7 +140,7 @@ func TestQueueRedelivers(t *testing.T) {
 	require.True(t, c.try(only(stepAnnounce, 2)))
 	require.False(t, c.try(only(stepEmpty, 3)))
 	require.False(t, c.try(take(3, 0, 0, 1)), "with the old count")
-	require.True(t, c.try(lease(3, 0, 0, 2), only(stepDie, 3)))
+	require.True(t, c.try(lease(3, 0, 0, 2), halt(3)))
 	require.False(t, c.try(take(2, 0, 0, 2)))
 	require.True(t, c.try(take(2, 0, 0, 3)), "a late one, out of order")
 }
@@ -150,7 +151,7 @@ func TestQueueDropsWhatTheDeadHeld(t *testing.T) {
 	account := step{kind: stepAccount, actor: 2, lost: 1}
 	require.True(t, c.try(claim(0, 0), commit(0, 0), claim(0, 1), commit(0, 1), lease(3, 0, 0, 1)))
 	require.False(t, c.try(claim(0, 2)), "it lives")
-	require.True(t, c.try(only(stepDie, 3)))
+	require.True(t, c.try(halt(3)))
 	require.False(t, c.try(take(2, 0, 0, 2)))
 	require.True(t, c.try(claim(0, 2), commit(0, 2), take(2, 1, 1, 1), take(2, 2, 2, 1)), "its slot is free again")
 	wrong := account
@@ -178,7 +179,7 @@ func TestQueueLosesBeyondMaxDeliveries(t *testing.T) {
 
 func TestQueueSkipsWhatTheDeadClaimed(t *testing.T) {
 	c := newScript(ring.MPMC, 4, 1, 1)
-	require.True(t, c.try(claim(0, 0), claim(1, 1), commit(1, 1), only(stepDie, 0), only(stepEmpty, 2)), "it need not be noticed at once")
+	require.True(t, c.try(claim(0, 0), claim(1, 1), commit(1, 1), halt(0), only(stepEmpty, 2)), "it need not be noticed at once")
 	require.True(t, c.try(commit(0, 0)), "its call was not over")
 	require.False(t, c.try(take(2, 0, 0, 1)))
 	require.True(t, c.try(take(2, 1, 1, 1), step{kind: stepAccount, actor: 2, skipped: 1}))
@@ -192,7 +193,7 @@ func TestQueueEndsWhenNobodyHoldsAnything(t *testing.T) {
 	require.False(t, c.try(end), "a producer lives")
 	require.True(t, c.try(only(stepClose, 1)))
 	require.False(t, c.try(end), "somebody holds a message")
-	require.True(t, c.try(only(stepDie, 2)))
+	require.True(t, c.try(halt(2)))
 	require.False(t, c.try(end), "it comes back")
 	require.True(t, c.try(take(3, 0, 0, 2), end))
 }
@@ -202,12 +203,12 @@ func TestQueueHasNobodyToRead(t *testing.T) {
 	none := of(stepNoConsumers, 0, 1)
 	require.True(t, c.try(claim(0, 0), commit(0, 0), only(stepClose, 2)))
 	require.False(t, c.try(none), "somebody lives")
-	require.True(t, c.try(only(stepDie, 3), none))
+	require.True(t, c.try(halt(3), none))
 }
 
 func TestQueueSuccessorsSettle(t *testing.T) {
 	c := newScript(ring.SPSC, 4, 1, 1, 1)
-	require.True(t, c.try(step{kind: stepSend, actor: 0, msgs: []uint8{0}}, lease(2, 0, 0, 1), claim(0, 1), only(stepDie, 0), only(stepDie, 2)))
+	require.True(t, c.try(step{kind: stepSend, actor: 0, msgs: []uint8{0}}, lease(2, 0, 0, 1), claim(0, 1), halt(0), halt(2)))
 	require.True(t, c.try(only(stepRegister, 3)))
 	require.False(t, c.try(take(3, 0, 0, 1)), "it has been delivered before")
 	require.True(t, c.try(take(3, 0, 0, 2), only(stepRegister, 1), step{kind: stepSend, actor: 1, msgs: []uint8{2}}))
@@ -230,9 +231,9 @@ func TestQueueUnknownReceipts(t *testing.T) {
 		{[]step{take(3, 0, 0, 3)}, false},
 	} {
 		ok := false
-		for _, first := range []step{unknown, only(stepDie, 2)} { // the one or the other comes first
+		for _, first := range []step{unknown, halt(2)} { // the one or the other comes first
 			s := newScript(ring.MPMC, 4, 1, 1)
-			require.True(t, s.try(claim(0, 0), commit(0, 0), claim(0, 1), commit(0, 1), first, only(stepDie, 2)))
+			require.True(t, s.try(claim(0, 0), commit(0, 0), claim(0, 1), commit(0, 1), first, halt(2)))
 			ok = ok || s.try(c.then...)
 		}
 		require.Equal(t, c.ok, ok, "%v", c.then)

@@ -204,7 +204,7 @@ func (l *lane) history(n int) (err error) {
 		}
 	}()
 	o = r.Options()
-	w := &run{lane: l, name: name, parts: l.cast(o), h: &history{deaths: map[uint8]died{},
+	w := &run{lane: l, name: name, parts: l.cast(o), h: &history{
 		queue: queue{kind: o.Kind, slots: o.Slots, drop: o.OnConsumerDeath == ring.Drop, max: o.MaxDeliveries}}}
 	hang := time.AfterFunc(fromEnv(l.t, patienceEnv, proc.Patience), func() {
 		l.hung.Store(true)
@@ -317,15 +317,18 @@ func (w *run) died(i int, killed uint64) error {
 	if w.hung.Load() {
 		return errors.New("killed because it hangs")
 	}
-	d := died{killed, clock.Now()}
+	d := death{from: killed, to: clock.Now()}
 	var heirs []part
 	for _, a := range w.parts[i] {
-		w.h.deaths[a.actor] = d
+		d.actors |= bit(a.actor)
 		heir := part{actor: uint8(w.actors), producer: a.producer, late: true, budget: 1 + w.rnd.IntN(3), seed: w.rnd.Uint64()}
 		if w.actors < drainer && (w.h.kind == ring.SPSC || w.rnd.IntN(4) > 0) {
 			heirs = append(heirs, heir)
 			w.actors++
 		}
+	}
+	if d.actors != 0 {
+		w.h.deaths = append(w.h.deaths, d)
 	}
 	w.parts[i] = heirs
 	w.deaths++
@@ -366,7 +369,7 @@ func (w *run) finish(o ring.Options) error {
 	if err := h.read(w.j); err != nil {
 		return err
 	}
-	if err := h.steps(); err != nil {
+	if err := h.makeSteps(); err != nil {
 		return err
 	}
 	begin := time.Now()
