@@ -51,6 +51,10 @@ linearizability-mutants: ## break the ring in one place after the other: the his
 weak: ## the algorithms in C form under the C11 memory model, and every order lowered
 	$(GO) test $(TESTFLAGS) ./tests/weak
 
+.PHONY: recover-time
+recover-time: ## kill a participant in each state while another waits for it: how long until that one goes on; MILLRACE_KILLS=100 for figures
+	$(GO) test -count=1 -v -timeout=1h -tags testpoint ./tests/recovery $(TESTFLAGS)
+
 lint: ## vet, staticcheck, the rules of the project
 	$(GO) vet ./...
 	$(GO) vet -tags testpoint,invariants ./...
