@@ -13,6 +13,7 @@ RACE := ./ring ./futex ./seg ./internal/...
 .PHONY: linearizability linearizability-mutants
 .PHONY: rust-test
 .PHONY: weak
+.PHONY: bench-peers bench-compare
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +27,7 @@ demo: build ## real files between processes that are killed all the time, in bot
 
 test: go-version ## vet, formatting, every test, and the crash tests; some minutes
 	$(GO) vet ./...
+	cd bench && $(GO) vet ./...
 	@bad="$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go' 2>/dev/null || find . -name '*.go'))"; \
 	if [ -n "$$bad" ]; then echo "not formatted, run gofmt -w on:"; echo "$$bad"; exit 1; fi
 	$(GO) test $(TESTFLAGS) ./...
@@ -60,6 +62,7 @@ lint: ## vet, staticcheck, the rules of the project
 	$(GO) vet -tags testpoint,invariants ./...
 	$(TOOL) staticcheck ./...
 	$(TOOL) staticcheck -tags testpoint,invariants ./...
+	cd bench && $(GO) tool -modfile=../internal/tools/lint/go.mod staticcheck ./...
 	$(GO) test $(TESTFLAGS) ./internal/rules
 
 generate: ## write what follows from the tables of docs/FORMAT.md, and the places in docs/ORDERING.md
@@ -72,6 +75,7 @@ generate-check: ## fail when a generated file is not what the tables say
 tidy-check: ## fail when go.mod or go.sum is not tidy
 	$(GO) mod tidy -diff
 	cd internal/tools/lint && $(GO) mod tidy -diff
+	cd bench && $(GO) mod tidy -diff
 
 cross: ## vet for linux/arm64, build where it is not supported
 	GOOS=linux GOARCH=arm64 $(GO) vet ./...
@@ -97,8 +101,19 @@ rust-test: ## build the Rust client without a network, format, clippy, its tests
 	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps --quiet; \
 	cargo test --locked --quiet
 
-bench: ## two processes side by side with yardsticks: nanoseconds per message
-	$(GO) test -run '^$$' -bench . ./bench/...
+ROUNDS ?= 10
+ROWS ?=
+MECHS ?=
+RESULTS ?= bench/results/$$(git describe --always --dirty --abbrev=12).txt
+
+bench: bench-peers ## measure every row of the plan between processes: ROUNDS=10, ROWS= and MECHS= are regular expressions, RESULTS= the file
+	@mkdir -p bench/results
+	cd bench && $(GO) build -o ../bin/millbench ./millbench
+	bin/millbench run -peers bench/peers/bin -rounds $(ROUNDS) -rows '$(ROWS)' -mechs '$(MECHS)' -o "$(RESULTS)"
+	bin/millbench report "$(RESULTS)"
+
+bench-peers: ## build the mechanisms of others that millrace is measured against, those that are installed
+	$(MAKE) --no-print-directory -C bench/peers
 
 clean: ## remove what was built
 	rm -rf bin dist

@@ -27,8 +27,7 @@ var layers = []layer{
 	{"ring/", append([]string{"futex", "seg"}, bottom...)},
 	{"internal/tools/layoutgen/", nil},
 	{"internal/", nil},
-	{"cmd/", []string{"ring", "seg", "futex", "internal/layout", "internal/testpoint"}},
-	{"bench/", []string{"ring", "seg", "futex", "internal/layout", "internal/atomicx"}}, // the yardsticks publish with the same stores
+	{"cmd/", []string{"ring", "seg", "futex", "internal/layout", "internal/measure", "internal/testpoint"}},
 	{"fuzz/", append([]string{"ring", "seg", "futex"}, bottom...)},
 	{"tests/", append([]string{"ring", "seg", "futex"}, bottom...)},
 }

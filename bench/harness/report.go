@@ -1,0 +1,114 @@
+package harness
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// units that a table may be about, the first that a run has.
+var units = []string{"ns/op", "p50-ns", "%cpu"}
+
+// Summary is what is known of one cell.
+type Summary struct {
+	Mech           string
+	Unit           string
+	Median         float64
+	Low, High      float64
+	Runs, NearRuns int
+}
+
+// enough near runs to speak of near only.
+const enough = 5
+
+// Summarize gathers the runs of each row, near ones only where there are enough of them, in the order of the file.
+func Summarize(runs []Run) (rows []string, cells map[string][]Summary) {
+	values := map[string]map[string][]*Run{}
+	order := map[string][]string{}
+	for i := range runs {
+		r := &runs[i]
+		row, m := r.Row(), r.Mech()
+		if values[row] == nil {
+			values[row] = map[string][]*Run{}
+			rows = append(rows, row)
+		}
+		if values[row][m] == nil {
+			order[row] = append(order[row], m)
+		}
+		values[row][m] = append(values[row][m], r)
+	}
+	cells = map[string][]Summary{}
+	for _, row := range rows {
+		for _, m := range order[row] {
+			cells[row] = append(cells[row], summarize(m, values[row][m]))
+		}
+	}
+	return rows, cells
+}
+
+func summarize(name string, runs []*Run) Summary {
+	s := Summary{Mech: name, Runs: len(runs)}
+	for _, r := range runs {
+		if r.State == "near" {
+			s.NearRuns++
+		}
+	}
+	for _, s.Unit = range units {
+		if _, ok := runs[0].Values[s.Unit]; ok {
+			break
+		}
+	}
+	var v []float64
+	for _, r := range runs {
+		if s.NearRuns < enough || r.State == "near" {
+			v = append(v, r.Values[s.Unit])
+		}
+	}
+	slices.Sort(v)
+	s.Median, s.Low, s.High = median(v), v[0], v[len(v)-1]
+	return s
+}
+
+// Report writes a table for each row.
+func Report(out io.Writer, runs []Run, rest []string) error {
+	split := Tag(runs)
+	var b strings.Builder
+	for _, l := range rest {
+		if !strings.HasPrefix(l, "#") {
+			fmt.Fprintf(&b, "    %s\n", l)
+		}
+	}
+	fmt.Fprintf(&b, "    floor: %s\n", split)
+	rows, cells := Summarize(runs)
+	for _, row := range rows {
+		fmt.Fprintf(&b, "\n| %s | median | spread | near runs |\n|---|---:|---:|---:|\n", row)
+		for _, c := range cells[row] {
+			mark := ""
+			if c.NearRuns < enough && split.Threshold > 0 {
+				mark = " (all states)"
+			}
+			fmt.Fprintf(&b, "| %s | %s | %s to %s | %d of %d%s |\n", c.Mech, figure(c.Median, c.Unit), figure(c.Low, c.Unit), figure(c.High, c.Unit), c.NearRuns, c.Runs, mark)
+		}
+	}
+	for _, l := range rest {
+		if strings.HasPrefix(l, "#") {
+			fmt.Fprintf(&b, "\n%s\n", strings.TrimPrefix(strings.TrimPrefix(l, "# "), "Benchmark"))
+		}
+	}
+	_, err := io.WriteString(out, b.String())
+	return err
+}
+
+// figure writes a value in the unit that reads best.
+func figure(v float64, unit string) string {
+	switch {
+	case unit == "%cpu":
+		return fmt.Sprintf("%.2f %%", v)
+	case v >= 1e6:
+		return fmt.Sprintf("%.3g ms", v/1e6)
+	case v >= 1e4:
+		return fmt.Sprintf("%.3g µs", v/1e3)
+	}
+	return fmt.Sprintf("%.3g ns", v)
+}

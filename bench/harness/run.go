@@ -1,0 +1,267 @@
+// Package harness runs mechanisms against each other: processes, rounds, floors, results.
+package harness
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"github.com/cd1900cf/millrace/bench/mech"
+	"github.com/cd1900cf/millrace/internal/measure"
+)
+
+// WorkerVerb is the first argument of a process of this program that is a worker.
+const WorkerVerb = "worker"
+
+// Runner starts workers.
+type Runner struct {
+	Peers   string // directory of the programs of the peers
+	Self    string // the program that runs the mechanisms in Go
+	Timeout time.Duration
+}
+
+// Result is what one run says. Latencies are there when the work takes them.
+type Result struct {
+	Nanoseconds float64 // of a message, or of a round trip
+	CPU         float64 // of the receiver, as a part of one core
+	Switches    uint64  // involuntary ones, of all workers
+	Wall        time.Duration
+	Latencies   *hdrhistogram.Histogram
+}
+
+// Value is one figure.
+type Value struct {
+	Value float64
+	Unit  string
+}
+
+// Values are the figures that count for the work that was done.
+func (r *Result) Values(a *mech.Args) (v []Value) {
+	switch {
+	case a.Work == "idle":
+		v = append(v, Value{100 * r.CPU, "%cpu"})
+	case r.Latencies == nil:
+		v = append(v, Value{r.Nanoseconds, "ns/op"})
+	default:
+		for _, q := range []float64{50, 90, 99, 99.9, 99.99} {
+			v = append(v, Value{float64(r.Latencies.ValueAtQuantile(q)), fmt.Sprintf("p%v-ns", q)})
+		}
+		v = append(v, Value{float64(r.Latencies.Max()), "max-ns"})
+	}
+	return append(v, Value{float64(r.Switches) / r.Wall.Seconds(), "switches/s"})
+}
+
+// MissingError: the mechanism is not on this machine.
+type MissingError struct{ Why string }
+
+func (e *MissingError) Error() string { return e.Why }
+
+// program returns the command line of the workers of a mechanism, and whether all of them are one process.
+func (r *Runner) program(name string) (line []string, threads bool, err error) {
+	name, of, _ := strings.Cut(name, "@") // name@REF: as it is in another commit
+	if known, threads := mech.Known(name); known {
+		self := r.Self
+		if of != "" {
+			self = of
+		}
+		return []string{self, WorkerVerb}, threads, nil
+	}
+	path := filepath.Join(r.Peers, name)
+	if why, err := os.ReadFile(path + ".missing"); err == nil {
+		return nil, false, &MissingError{strings.TrimSpace(string(why))}
+	}
+	if _, err := os.Stat(path); err != nil {
+		return nil, false, &MissingError{"not built: make bench-peers"}
+	}
+	return []string{path}, strings.HasPrefix(name, threadsPrefix), nil
+}
+
+// threadsPrefix: these cannot be shared by processes.
+const threadsPrefix = "moodycamel-"
+
+// Run carries out one measurement. The workers have a directory of their own in shared memory, which goes away with them.
+func (r *Runner) Run(a mech.Args) (res Result, err error) {
+	line, threads, err := r.program(a.Mech)
+	if err != nil {
+		return res, err
+	}
+	a.Mech, _, _ = strings.Cut(a.Mech, "@")
+	if a.Dir, err = os.MkdirTemp(SharedMemory(), "millrace-bench-"); err != nil {
+		return res, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(a.Dir)) }()
+	page, err := measure.OpenPage(a.Dir)
+	if err != nil {
+		return res, err
+	}
+	defer func() { err = errors.Join(err, page.Close()) }()
+
+	f := &fleet{page: page, line: line, began: time.Now(), deadline: time.Now().Add(r.Timeout)}
+	defer f.kill()
+	workers := uint64(a.Senders + a.Receivers)
+	if err := f.start(a, 0); err != nil {
+		return res, err
+	}
+	if threads {
+		err = f.await(workers)
+	} else if err = f.await(1); err == nil { // the first makes the queue
+		for i := 1; i < int(workers) && err == nil; i++ {
+			err = f.start(a, i)
+		}
+		if err == nil {
+			err = f.await(workers)
+		}
+	}
+	for stage := uint64(1); stage <= 3 && err == nil; stage++ {
+		page.Go.Store(stage)
+		if stage < 3 {
+			err = f.await((stage + 1) * workers)
+		}
+	}
+	if err != nil {
+		f.kill()
+		_ = f.wait() // killed
+		return res, err
+	}
+	if err := f.wait(); err != nil {
+		return res, err
+	}
+	return collect(page, &a)
+}
+
+// SharedMemory is where rings and queues are made: memory if there is any.
+func SharedMemory() string {
+	if fi, err := os.Stat("/dev/shm"); err == nil && fi.IsDir() {
+		return "/dev/shm"
+	}
+	return os.TempDir()
+}
+
+// collect reads what the workers reported, and checks that what was received is what was sent.
+func collect(page *measure.Page, a *mech.Args) (res Result, err error) {
+	start, end := ^uint64(0), uint64(0)
+	var count, sum [2]uint64
+	for i := range a.Senders + a.Receivers {
+		w := &page.Workers[i]
+		side := 1
+		if i < a.Senders {
+			side = 0
+			start = min(start, w.Start)
+		}
+		end = max(end, w.End)
+		count[side] += w.Count
+		sum[side] += w.Sum
+		res.Switches += w.Switches
+	}
+	want := sum[0]
+	if a.Work == "rtt" {
+		want = 0 // the sum counts wrong echoes
+	}
+	if count[0] != count[1] || sum[1] != want || sum[0] != want {
+		return res, fmt.Errorf("harness: %s: sent %d messages with sum %d, received %d with sum %d", a.Mech, count[0], sum[0], count[1], sum[1])
+	}
+	wall := float64(end - start)
+	res.Wall = time.Duration(wall)
+	res.Nanoseconds = wall / float64(a.Count)
+	res.CPU = float64(page.Workers[a.Senders].CPU) / wall
+	for i := range a.Senders + a.Receivers {
+		raw, err := os.ReadFile(filepath.Join(a.Dir, fmt.Sprint("samples", i)))
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return res, err
+		}
+		if res.Latencies == nil {
+			res.Latencies = hdrhistogram.New(1, int64(time.Minute), 3)
+		}
+		for ; len(raw) >= 8; raw = raw[8:] {
+			if err := res.Latencies.RecordValue(int64(max(1, binary.LittleEndian.Uint64(raw)))); err != nil {
+				return res, err
+			}
+		}
+	}
+	return res, nil
+}
+
+// fleet is the workers of one run.
+type fleet struct {
+	page     *measure.Page
+	line     []string
+	began    time.Time
+	deadline time.Time
+	workers  []*exec.Cmd
+	over     []chan error
+	ended    atomic.Int32
+}
+
+func (f *fleet) start(a mech.Args, index int) error {
+	a.Index = index
+	if a.Core >= 0 {
+		a.Core = (a.Core + index) % runtime.NumCPU()
+	}
+	cmd := exec.Command(f.line[0], append(slices.Clone(f.line[1:]), a.Strings()...)...)
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	over, began := make(chan error, 1), make(chan error)
+	go func() { // the parent of a worker is this thread, which must live as long
+		runtime.LockOSThread()
+		err := cmd.Start()
+		began <- err
+		if err == nil {
+			err = cmd.Wait()
+			f.ended.Add(1)
+			over <- err
+		}
+		runtime.UnlockOSThread()
+	}()
+	if err := <-began; err != nil {
+		return err
+	}
+	f.workers, f.over = append(f.workers, cmd), append(f.over, over)
+	return nil
+}
+
+// await returns when so many barriers are reached. It looks seldom: the processors belong to the workers.
+func (f *fleet) await(ready uint64) error {
+	for wait := 50 * time.Microsecond; f.page.Ready.Load() < ready; wait = min(2*wait, time.Millisecond) {
+		switch {
+		case f.ended.Load() > 0:
+			return errors.New("harness: a worker ended too early")
+		case time.Now().After(f.deadline):
+			return fmt.Errorf("not done after %v", time.Since(f.began).Round(time.Second))
+		}
+		time.Sleep(wait)
+	}
+	return nil
+}
+
+// wait returns when all workers have ended, or one has failed; those that are left are killed.
+func (f *fleet) wait() (err error) {
+	late := time.AfterFunc(time.Until(f.deadline), f.kill)
+	defer late.Stop()
+	for _, over := range f.over {
+		if e := <-over; e != nil {
+			err = errors.Join(err, e)
+			f.kill()
+		}
+	}
+	f.workers = nil
+	return err
+}
+
+func (f *fleet) kill() {
+	for _, w := range f.workers {
+		_ = w.Process.Kill() // it may have ended
+	}
+}

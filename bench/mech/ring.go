@@ -1,0 +1,234 @@
+package mech
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+
+	"github.com/cd1900cf/millrace/ring"
+)
+
+func init() {
+	for _, k := range []struct {
+		name string
+		kind ring.Kind
+	}{{"spsc", ring.SPSC}, {"mpmc", ring.MPMC}} {
+		mechanisms["millrace-"+k.name] = mechanism(openRing(k.kind))
+		mechanisms["millrace-"+k.name+"-unguarded"] = mechanism(openRing(k.kind, ring.WithoutFaultGuard()))
+		mechanisms["millrace-"+k.name+"-typed"] = mechanism(openTyped(k.kind))
+		mechanisms["millrace-"+k.name+"-zerocopy"] = mechanism(openZeroCopy(k.kind))
+	}
+}
+
+var ctx = context.Background()
+
+// openBoth opens the ring of a run and a handle on it. The ring's slots have the size of the message, up to a page; larger messages take several.
+func openBoth(kind ring.Kind, a *Args, which int) (*ring.Ring, error) {
+	o := ring.Options{Kind: kind, Slots: a.Slots, SlotSize: a.Size, Dir: a.Dir, Participants: max(16, a.Senders+a.Receivers)}
+	if a.Size > maxSlot {
+		o.SlotSize = maxSlot
+	}
+	name := [...]string{"there", "back"}[which]
+	r, _, err := ring.OpenOrCreate(name, o)
+	return r, err
+}
+
+const maxSlot = 4096
+
+// ringConn is an end of a ring: the producer or the consumer is nil.
+type ringConn struct {
+	r     *ring.Ring
+	p     *ring.Producer
+	c     *ring.Consumer
+	buf   []byte
+	msgs  [][]byte // one batch, in one piece of memory
+	batch int
+}
+
+func openRing(kind ring.Kind, o ...ring.Option) opener {
+	return func(a *Args, which int, sends bool) (conn, error) { return newRingConn(kind, a, which, sends, o...) }
+}
+
+func newRingConn(kind ring.Kind, a *Args, which int, sends bool, o ...ring.Option) (*ringConn, error) {
+	r, err := openBoth(kind, a, which)
+	if err != nil {
+		return nil, err
+	}
+	c := &ringConn{r: r, buf: make([]byte, a.Size*a.Batch), batch: a.Batch}
+	for i := range a.Batch {
+		c.msgs = append(c.msgs, c.buf[i*a.Size:(i+1)*a.Size])
+	}
+	if sends {
+		var po []ring.ProducerOption
+		for _, x := range o {
+			po = append(po, x)
+		}
+		c.p, err = r.NewProducer(po...)
+		return c, err
+	}
+	var co []ring.ConsumerOption
+	for _, x := range o {
+		co = append(co, x)
+	}
+	c.c, err = r.NewConsumer(co...)
+	return c, err
+}
+
+func (c *ringConn) stream(n int, first uint64) (sum uint64, err error) {
+	switch {
+	case c.p != nil && c.batch == 1:
+		msg := c.msgs[0]
+		for v := first; v < first+uint64(n); v++ {
+			binary.LittleEndian.PutUint64(msg, v)
+			sum += v
+			if err := c.p.Send(ctx, msg); err != nil {
+				return 0, err
+			}
+		}
+	case c.p != nil:
+		for v, end := first, first+uint64(n); v < end; {
+			msgs := c.msgs[:min(uint64(c.batch), end-v)]
+			for _, m := range msgs {
+				binary.LittleEndian.PutUint64(m, v)
+				sum += v
+				v++
+			}
+			if _, err := c.p.SendBatch(ctx, msgs); err != nil {
+				return 0, err
+			}
+		}
+	case c.batch == 1:
+		for range n {
+			if _, err := c.c.Receive(ctx, c.buf); err != nil {
+				return 0, err
+			}
+			sum += binary.LittleEndian.Uint64(c.buf)
+		}
+	default:
+		for n > 0 {
+			b, err := c.c.NextBatch(ctx, min(n, c.batch))
+			if err != nil {
+				return 0, err
+			}
+			for i := range b.Len() { // copied out, as the others do
+				copy(c.msgs[i], b.At(i).Bytes())
+				sum += binary.LittleEndian.Uint64(c.msgs[i])
+			}
+			n -= b.Len()
+			if err := b.Release(); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return sum, nil
+}
+
+func (c *ringConn) send(msg []byte) error { return c.p.Send(ctx, msg) }
+
+func (c *ringConn) receive(buf []byte) error {
+	_, err := c.c.Receive(ctx, buf)
+	return err
+}
+
+func (c *ringConn) close() error { return c.r.Close() }
+
+// zeroConn writes and reads messages in the ring: each byte is written once, from the sender's memory, and read once, into the receiver's.
+type zeroConn struct{ *ringConn }
+
+func openZeroCopy(kind ring.Kind) opener {
+	return func(a *Args, which int, sends bool) (conn, error) {
+		c, err := newRingConn(kind, a, which, sends)
+		return zeroConn{c}, err
+	}
+}
+
+func (c zeroConn) stream(n int, first uint64) (sum uint64, err error) {
+	msg := c.msgs[0]
+	for v := first; v < first+uint64(n); v++ {
+		if c.p != nil {
+			binary.LittleEndian.PutUint64(msg, v)
+			sum += v
+			err = c.send(msg)
+		} else {
+			err = c.receive(msg)
+			sum += binary.LittleEndian.Uint64(msg)
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	return sum, nil
+}
+
+func (c zeroConn) send(msg []byte) error {
+	r, err := c.p.Reserve(ctx, len(msg))
+	if err != nil {
+		return err
+	}
+	copy(r.Bytes(), msg)
+	return r.Commit()
+}
+
+func (c zeroConn) receive(buf []byte) error {
+	m, err := c.c.Next(ctx)
+	if err != nil {
+		return err
+	}
+	copy(buf, m.Bytes())
+	return m.Release()
+}
+
+// typedConn moves values of eight bytes.
+type typedConn struct {
+	r      *ring.Ring
+	p      *ring.TypedProducer[uint64]
+	c      *ring.TypedConsumer[uint64]
+	values []uint64
+}
+
+var errOnlyStream = errors.New("mech: typed rings stream, nothing else")
+
+func openTyped(kind ring.Kind) opener {
+	return func(a *Args, which int, sends bool) (conn, error) {
+		r, err := openBoth(kind, a, which)
+		if err != nil {
+			return nil, err
+		}
+		c := &typedConn{r: r, values: make([]uint64, a.Batch)}
+		if sends {
+			c.p, err = ring.NewTypedProducer[uint64](r)
+		} else {
+			c.c, err = ring.NewTypedConsumer[uint64](r)
+		}
+		return c, err
+	}
+}
+
+func (c *typedConn) stream(n int, first uint64) (sum uint64, err error) {
+	for v, end := first, first+uint64(n); c.p != nil && v < end; {
+		values := c.values[:min(uint64(len(c.values)), end-v)]
+		for i := range values {
+			values[i] = v
+			sum += v
+			v++
+		}
+		if _, err := c.p.SendBatch(ctx, values); err != nil {
+			return 0, err
+		}
+	}
+	for c.c != nil && n > 0 {
+		k, err := c.c.ReceiveBatch(ctx, c.values[:min(n, len(c.values))])
+		if err != nil {
+			return 0, err
+		}
+		for _, v := range c.values[:k] {
+			sum += v
+		}
+		n -= k
+	}
+	return sum, nil
+}
+
+func (c *typedConn) send([]byte) error    { return errOnlyStream }
+func (c *typedConn) receive([]byte) error { return errOnlyStream }
+func (c *typedConn) close() error         { return c.r.Close() }

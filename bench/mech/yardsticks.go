@@ -1,0 +1,144 @@
+package mech
+
+import (
+	"encoding/binary"
+	"path/filepath"
+	"strconv"
+
+	"github.com/cd1900cf/millrace/bench/yardstick"
+	"github.com/cd1900cf/millrace/futex"
+	"github.com/cd1900cf/millrace/internal/measure"
+)
+
+func mechanism(open opener) struct {
+	open    opener
+	threads bool
+} {
+	return struct {
+		open    opener
+		threads bool
+	}{open: open}
+}
+
+func init() {
+	mechanisms["vyukov-go"] = mechanism(openVyukov)
+	mechanisms["bare-go"] = mechanism(openBare)
+}
+
+// relax is one step of waiting: a hint to the processor, and now and then the processor to others when there are more workers than cores.
+type relax struct {
+	crowded bool
+	spins   int
+}
+
+func (r *relax) step() {
+	if r.spins++; r.crowded && r.spins%64 == 0 {
+		measure.Yield()
+		return
+	}
+	futex.Pause(1)
+}
+
+func mapQueue(a *Args, which, size int) ([]byte, error) {
+	return measure.MapFile(filepath.Join(a.Dir, "queue"+strconv.Itoa(which)), size)
+}
+
+type vyukovConn struct {
+	q     *yardstick.Vyukov
+	relax relax
+	msg   []byte
+	sends bool
+}
+
+func openVyukov(a *Args, which int, sends bool) (conn, error) {
+	mem, err := mapQueue(a, which, yardstick.VyukovBytes(a.Slots, a.Size))
+	if err != nil {
+		return nil, err
+	}
+	q := yardstick.NewVyukov(mem, a.Slots, a.Size, a.Index == 0)
+	return &vyukovConn{q: q, relax: relax{crowded: a.crowded()}, msg: make([]byte, a.Size), sends: sends}, nil
+}
+
+func (c *vyukovConn) stream(n int, first uint64) (sum uint64, err error) {
+	q, msg := c.q, c.msg
+	for v := first; v < first+uint64(n); v++ {
+		if c.sends {
+			binary.LittleEndian.PutUint64(msg, v)
+			sum += v
+			for !q.TrySend(msg) {
+				c.relax.step()
+			}
+			continue
+		}
+		for !q.TryReceive(msg) {
+			c.relax.step()
+		}
+		sum += binary.LittleEndian.Uint64(msg)
+	}
+	return sum, nil
+}
+
+func (c *vyukovConn) send(msg []byte) error {
+	for !c.q.TrySend(msg) {
+		c.relax.step()
+	}
+	return nil
+}
+
+func (c *vyukovConn) receive(buf []byte) error {
+	for !c.q.TryReceive(buf) {
+		c.relax.step()
+	}
+	return nil
+}
+
+func (c *vyukovConn) close() error { return nil }
+
+type bareConn struct {
+	q     *yardstick.Bare
+	msg   []byte
+	sends bool
+}
+
+func openBare(a *Args, which int, sends bool) (conn, error) {
+	mem, err := mapQueue(a, which, yardstick.BareBytes(a.Slots, a.Size))
+	if err != nil {
+		return nil, err
+	}
+	return &bareConn{q: yardstick.NewBare(mem, a.Slots, a.Size), msg: make([]byte, a.Size), sends: sends}, nil
+}
+
+func (c *bareConn) stream(n int, first uint64) (sum uint64, err error) {
+	q, msg := c.q, c.msg
+	for v := first; v < first+uint64(n); v++ {
+		if c.sends {
+			binary.LittleEndian.PutUint64(msg, v)
+			sum += v
+			for !q.TrySend(msg) {
+				futex.Pause(1)
+			}
+			continue
+		}
+		for !q.TryReceive(msg) {
+			futex.Pause(1)
+		}
+		sum += binary.LittleEndian.Uint64(msg)
+	}
+	return sum, nil
+}
+
+func (c *bareConn) send(msg []byte) error {
+	for !c.q.TrySend(msg) {
+		futex.Pause(1)
+	}
+	return nil
+}
+
+func (c *bareConn) receive(buf []byte) error {
+	for !c.q.TryReceive(buf) {
+		futex.Pause(1)
+	}
+	return nil
+}
+
+func (c *bareConn) close() error { return nil }

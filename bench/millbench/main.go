@@ -1,0 +1,90 @@
+// Command millbench measures millrace and its peers between processes; make bench runs it. docs/BENCHMARKS.md says how and what.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"regexp"
+	"strconv"
+	"time"
+
+	"github.com/cd1900cf/millrace/bench/harness"
+	"github.com/cd1900cf/millrace/bench/mech"
+	"github.com/cd1900cf/millrace/internal/measure"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "millbench:", err)
+		os.Exit(1)
+	}
+}
+
+var errUsage = errors.New("want run, report FILE, near FILE, plan; millbench run -h has the flags")
+
+func run(args []string) error {
+	if len(args) == 0 {
+		return errUsage
+	}
+	switch verb, args := args[0], args[1:]; {
+	case verb == harness.WorkerVerb:
+		return mech.Run(args)
+	case verb == measure.FloorVerb && len(args) == 2:
+		core, err := strconv.Atoi(args[1])
+		if err != nil {
+			return err
+		}
+		return measure.ServeFloor(args[0], core)
+	case verb == "run":
+		return session(args)
+	case verb == "report" && len(args) == 1:
+		return withRuns(args[0], func(runs []harness.Run, rest []string) error { return harness.Report(os.Stdout, runs, rest) })
+	case verb == "plan":
+		for _, r := range harness.Plan() {
+			fmt.Println(r.Name, r.Mechs)
+		}
+		return nil
+	}
+	return errUsage
+}
+
+func withRuns(path string, do func([]harness.Run, []string) error) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	runs, rest, err := harness.Read(f)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return do(runs, rest)
+}
+
+// timeout ends a run that does not come to an end: most spinning queues crawl when there are more threads than cores.
+const timeout = 5 * time.Second
+
+func session(args []string) error {
+	flags := flag.NewFlagSet("run", flag.ExitOnError)
+	rows := flags.String("rows", "", "regular expression of the rows; millbench plan lists them")
+	mechs := flags.String("mechs", "", "regular expression of the mechanisms")
+	rounds := flags.Int("rounds", 10, "rounds")
+	out := flags.String("o", "results.txt", "file of results; runs that are on it are not repeated")
+	peers := flags.String("peers", "peers/bin", "directory of the programs of the peers")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	s := harness.Session{Runner: harness.Runner{Peers: *peers, Self: self, Timeout: timeout}, Rounds: *rounds, Out: *out, Log: os.Stderr}
+	if s.Rows, err = regexp.Compile(*rows); err != nil {
+		return err
+	}
+	if s.Mechs, err = regexp.Compile(*mechs); err != nil {
+		return err
+	}
+	return s.Run()
+}

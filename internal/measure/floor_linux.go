@@ -1,0 +1,157 @@
+package measure
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"time"
+)
+
+// FloorVerb is the first argument of a process that is the other end of a Floor: it calls ServeFloor with the second.
+const FloorVerb = "floor"
+
+// Floor measures how long one cache line takes from one core to the other and back. The machine gives the two cores of a virtual machine different
+// places at different times, and everything between two processes depends on it.
+type Floor struct {
+	page  *Page
+	child *exec.Cmd
+	start io.WriteCloser
+	core  int
+	at    uint64
+}
+
+// StartFloor starts the other end: this program with FloorVerb and a directory as arguments, on core `there`. Measure runs on core `here`.
+func StartFloor(dir string, here, there int) (*Floor, error) {
+	page, err := OpenPage(dir)
+	if err != nil {
+		return nil, err
+	}
+	f := &Floor{page: page, core: here}
+	f.child = exec.Command("/proc/self/exe", FloorVerb, dir, fmt.Sprint(there))
+	f.child.Stderr = os.Stderr
+	if f.start, err = f.child.StdinPipe(); err != nil {
+		return nil, err
+	}
+	return f, f.child.Start()
+}
+
+const (
+	floorTrips   = 20  // in one sample
+	floorSamples = 101 // of which the median counts
+	quitFloor    = ^uint64(0)
+)
+
+// Measure returns the median of a round trip. The other end sleeps before and after it.
+func (f *Floor) Measure() (time.Duration, error) {
+	type result struct {
+		median time.Duration
+		err    error
+	}
+	done := make(chan result)
+	go func() { // its thread is pinned, and ends with it
+		if err := Pin(f.core); err != nil {
+			done <- result{err: err}
+			return
+		}
+		median, err := f.bounce()
+		done <- result{median, err}
+	}()
+	r := <-done
+	return r.median, r.err
+}
+
+func (f *Floor) bounce() (time.Duration, error) {
+	if _, err := f.start.Write([]byte{1}); err != nil {
+		return 0, err
+	}
+	deadline := Now() + int64(10*time.Second)
+	trip := func() error {
+		f.at++
+		f.page.ping.Store(f.at)
+		for i := 0; f.page.pong.Load() != f.at; i++ {
+			if i%(1<<20) == 1<<20-1 && Now() > deadline {
+				return errors.New("measure: the other end of the floor does not answer")
+			}
+		}
+		return nil
+	}
+	for range 200 { // until the other end has woken up
+		if err := trip(); err != nil {
+			return 0, err
+		}
+	}
+	samples := make([]int64, floorSamples)
+	for i := range samples {
+		start := Now()
+		for range floorTrips {
+			if err := trip(); err != nil {
+				return 0, err
+			}
+		}
+		samples[i] = (Now() - start) / floorTrips
+	}
+	f.page.ping.Store(quitFloor)
+	for f.page.ping.Load() == quitFloor && Now() < deadline { // it takes the word back and sleeps
+	}
+	slices.Sort(samples)
+	return time.Duration(samples[len(samples)/2]), nil
+}
+
+// Close ends the other process.
+func (f *Floor) Close() error {
+	return errors.Join(f.start.Close(), f.child.Wait(), f.page.Close())
+}
+
+// ServeFloor is the other end: it answers while a measurement lasts and sleeps between them. It ends with its parent.
+func ServeFloor(dir string, core int) error {
+	if err := Pin(core); err != nil {
+		return err
+	}
+	page, err := OpenPage(dir)
+	if err != nil {
+		return err
+	}
+	parent := os.Getppid()
+	for buf := make([]byte, 1); ; {
+		if _, err := os.Stdin.Read(buf); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		last := page.pong.Load()
+		for i := 1; ; i++ {
+			if i%(1<<24) == 0 && os.Getppid() != parent {
+				return nil
+			}
+			v := page.ping.Load()
+			if v == quitFloor && page.ping.CompareAndSwap(quitFloor, last) {
+				break
+			}
+			if v != last && v != quitFloor {
+				last = v
+				page.pong.Store(v)
+			}
+		}
+	}
+}
+
+// Copy measures how long memory takes to be copied once, from and to memory that is warm, as far as it fits.
+func Copy(size int) time.Duration {
+	const total = 8 << 20
+	from, to := make([]byte, size), make([]byte, size)
+	copy(to, from)
+	n := max(1, total/size)
+	samples := make([]int64, 5)
+	for i := range samples {
+		start := Now()
+		for range n {
+			copy(to, from)
+		}
+		samples[i] = (Now() - start) / int64(n)
+	}
+	slices.Sort(samples)
+	return time.Duration(samples[len(samples)/2])
+}
