@@ -183,6 +183,11 @@ impl Consumer {
         }
     }
 
+    /// The messages of a lease that was [kept](Batch::keep) open, or leaked.
+    pub fn kept(&mut self) -> Option<Batch<'_>> {
+        self.lease.open().then(|| Batch { q: self })
+    }
+
     /// Counts the messages of the new lease.
     pub(crate) fn count_taken(&self) {
         order::bump(&self.h.me().received, self.lease.count as u64);
@@ -298,6 +303,11 @@ impl Message<'_> {
     /// Ends the lease. Blocks: never. Progress: wait-free.
     pub fn release(self) {}
 
+    /// Leaves the lease open beyond this borrow: [`Consumer::kept`] gets it again. Until then other calls on the handle are [`Error::Misuse`].
+    pub fn keep(self) {
+        std::mem::forget(self);
+    }
+
     /// Gives the message back unprocessed: it is delivered again to somebody, with a higher count, whatever the policy for deaths is.
     pub fn give_back(self) {
         self.q.give_back(false);
@@ -369,6 +379,11 @@ impl Batch<'_> {
 
     /// Releases what is left. Blocks: never.
     pub fn release(self) {}
+
+    /// Leaves the lease open beyond this borrow: [`Consumer::kept`] gets it again. Until then other calls on the handle are [`Error::Misuse`].
+    pub fn keep(self) {
+        std::mem::forget(self);
+    }
 
     /// Gives back what is left: it is delivered again to somebody, with a higher count, whatever the policy for deaths is.
     pub fn give_back(self) {

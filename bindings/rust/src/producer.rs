@@ -144,6 +144,11 @@ impl Producer {
         Ok(Reservation { p: self })
     }
 
+    /// The reservation that was [kept](Reservation::keep) open, or leaked.
+    pub fn kept(&mut self) -> Option<Reservation<'_>> {
+        self.open.is_some().then(|| Reservation { p: self })
+    }
+
     /// Ends the open reservation: commits `n` bytes of it, or none.
     fn settle(&mut self, n: Option<u64>) {
         let Some(claim) = self.open.take() else { return };
@@ -236,6 +241,12 @@ impl Reservation<'_> {
 
     /// Gives the room back; the message never existed. It is counted.
     pub fn discard(self) {}
+
+    /// Leaves the reservation open beyond this borrow: [`Producer::kept`] gets it again. Until then other calls on the handle are
+    /// [`Error::Misuse`].
+    pub fn keep(self) {
+        std::mem::forget(self);
+    }
 }
 
 impl Deref for Reservation<'_> {
