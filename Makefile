@@ -8,12 +8,16 @@ TOOL := $(GO) tool -modfile=internal/tools/lint/go.mod
 # Packages in which the race detector is of use: heap memory. It does not see what is mapped.
 RACE := ./ring ./futex ./seg ./internal/...
 
+# Warnings of the C client.
+CWARN := -Wall -Wextra -pedantic -Wconversion -Werror
+
 .DEFAULT_GOAL := help
 .PHONY: help build demo test race lint generate generate-check tidy-check cross header crash model golden bench clean
 .PHONY: linearizability linearizability-mutants
 .PHONY: rust-test
 .PHONY: weak
 .PHONY: bench-peers bench-compare
+.PHONY: c-test
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,11 +87,17 @@ cross: ## vet for linux/arm64, build where it is not supported
 	GOOS=darwin GOARCH=arm64 $(GO) build ./...
 	GOOS=windows GOARCH=amd64 $(GO) build ./...
 
-header: ## compile the layout part of the C header as C11, C17 and C++17
+header: ## compile the C client as C11, C17, C++17 and C++20 without a warning, with gcc and with clang if it is there
 	@command -v $${CC:-cc} >/dev/null && command -v $${CXX:-c++} >/dev/null || { echo "make header: needs a C and a C++ compiler; apt-get install gcc g++"; exit 1; }
-	$${CC:-cc} -std=c11 -Wall -Wextra -pedantic -Werror -fsyntax-only -xc include/millrace_layout.h
-	$${CC:-cc} -std=c17 -Wall -Wextra -pedantic -Werror -fsyntax-only -xc include/millrace_layout.h
-	$${CXX:-c++} -std=c++17 -Wall -Wextra -pedantic -Werror -fsyntax-only -xc++ include/millrace_layout.h
+	@for c in $${CC:-cc} clang; do for std in c11 c17; do \
+		command -v $$c >/dev/null || { echo "skipped: $$c is missing"; continue; }; \
+		echo "$$c -std=$$std"; $$c -std=$$std $(CWARN) -O2 -Iinclude -c -xc include/millrace.h -o /dev/null || exit 1; done; done
+	@for c in $${CXX:-c++} clang++; do for std in c++17 c++20; do \
+		command -v $$c >/dev/null || { echo "skipped: $$c is missing"; continue; }; \
+		echo "$$c -std=$$std"; $$c -std=$$std $(CWARN) -O2 -Iinclude -c -xc++ include/millrace.h -o /dev/null || exit 1; done; done
+
+c-test: go-version ## the C client: its own tests, against the Go one, and under the sanitizers; needs a C compiler
+	$(GO) test $(TESTFLAGS) ./tests/interop/c/...
 
 golden: ## write the golden segments that are missing; those that exist are never changed
 	$(GO) test -count=1 ./fuzz -run TestGolden -update
