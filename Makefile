@@ -99,6 +99,16 @@ header: ## compile the C client as C11, C17, C++17 and C++20 without a warning, 
 c-test: go-version ## the C client: its own tests, against the Go one, and under the sanitizers; needs a C compiler
 	$(GO) test $(TESTFLAGS) ./tests/interop/c/...
 
+.PHONY: soak soak-mutants
+DURATION ?= 1m
+SOAKFLAGS ?=
+soak: ## processes that are killed, stopped, starved and flooded for DURATION=1h, with an account of every message; SOAKFLAGS=-json=FILE
+	$(GO) build -trimpath -o bin/soak ./tests/soak
+	bin/soak -duration $(DURATION) $(SOAKFLAGS)
+
+soak-mutants: ## break the ring in one place after the other: the soak must notice each time; five minutes
+	$(GO) run ./internal/tools/mutants -table tests/soak/mutants.txt -by soak -- $(GO) run -overlay {overlay} ./tests/soak -duration 40s -kill 200ms
+
 golden: ## write the golden segments that are missing; those that exist are never changed
 	$(GO) test -count=1 ./fuzz -run TestGolden -update
 
