@@ -30,6 +30,7 @@ var mpmcConfigs = []Config{
 	// Extents: messages of two slots, padding, batches, leases of several messages.
 	{Name: "batch race", Slots: 4, Producers: [][]Op{two, {Send(2)}}, Consumers: []Consumer{batch2}},
 	{Name: "batch", Slots: 4, Producers: [][]Op{{Send(1, 2), Send(2)}}, Consumers: []Consumer{parts, copier}, Recoverers: 1, Crashes: 1},
+	{Name: "parts", Slots: 4, Producers: [][]Op{{Send(2, 1)}}, Consumers: []Consumer{parts}, Recoverers: 1, Crashes: 1},
 	{Name: "padding", Slots: 4, First: 3, Producers: [][]Op{{Send(2)}, {Send(1), Send(2)}}, Consumers: []Consumer{batch2}, Recoverers: 1, Crashes: 1},
 	{Name: "discard", Slots: 4, First: 2, Producers: [][]Op{{drop2, Send(2)}, {keep1, Send(1)}}, Consumers: []Consumer{batch2}, Recoverers: 1, Crashes: 1},
 	{Name: "rescue", Slots: 4, Producers: [][]Op{{Send(1, 1, 1)}}, Consumers: []Consumer{batch3, heir}, Recoverers: 1, Crashes: 1},

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -47,13 +48,16 @@ func TestMPMC(t *testing.T) {
 	if long() {
 		configs = append(configs, mpmcLong...)
 	}
+	states := 0
 	for _, c := range configs {
 		t.Run(c.Name, func(t *testing.T) {
 			r := exploreMPMC(c)
 			requireRight(t, r)
+			states += r.States
 			require.Equal(t, len(c.Consumers) > 0, r.Goals > 0)
 		})
 	}
+	fmt.Printf("model: MPMC, %d configurations, %d states\n", len(configs), states)
 }
 
 // TestSPSC: the same for one producer and one consumer, whose roles are taken over by others when they die.
@@ -62,13 +66,16 @@ func TestSPSC(t *testing.T) {
 	if long() {
 		configs = append(configs, spscLong...)
 	}
+	states := 0
 	for _, c := range configs {
 		t.Run(c.Name, func(t *testing.T) {
 			r := exploreSPSC(c)
 			requireRight(t, r)
+			states += r.States
 			require.NotZero(t, r.Goals)
 		})
 	}
+	fmt.Printf("model: SPSC, %d configurations, %d states\n", len(configs), states)
 }
 
 // counter is a model to test the explorer with: n counts to 9, or takes a way that leads nowhere.

@@ -66,6 +66,7 @@ type Config struct {
 	Drop          bool
 	MaxDeliveries uint8
 	Mutant        Mutant
+	LeftOut       string // the name of a step that is left out
 }
 
 type kind uint8
@@ -180,11 +181,12 @@ type MPMC struct {
 	names  [maxProcesses]string
 	groups [][2]int
 	turn   turn
+	drop   pc // the step that is left out
 }
 
 // NewMPMC returns the model of c.
 func NewMPMC(c Config) *MPMC {
-	m := &MPMC{Config: c}
+	m := &MPMC{Config: c, drop: mpmcStep(c.LeftOut)}
 	for i := range c.Producers {
 		m.names[i] = fmt.Sprintf("P%d", i)
 	}
@@ -226,11 +228,15 @@ type turn struct {
 	step    Step
 	emit    func(*mpmcState, Step)
 	blocked bool
+	drops   bool // this step is left out
 }
 
 // Next implements Model.
 func (m *MPMC) Next(s *mpmcState, emit func(*mpmcState, Step)) {
 	m.turn.emit = func(n *mpmcState, step Step) {
+		if m.turn.drops {
+			m.undo(s, n)
+		}
 		m.canonical(n)
 		emit(n, step)
 	}
@@ -246,17 +252,19 @@ func (m *MPMC) Next(s *mpmcState, emit func(*mpmcState, Step)) {
 			t.register()
 		default:
 			t.step.Name = steps[p.pc].name
-			steps[p.pc].do(t)
+			t.do(p.pc)
 			for !t.blocked && t.private() {
 				steps[t.x.pc].do(t)
 			}
 			t.end()
+			t.drops = false
 			if s.crashes < m.Crashes && (p.role != recoverer || p.pc != v1) {
 				t = m.begin(s, i)
 				t.crash()
 			}
 		}
 		t.end()
+		t.drops = false
 	}
 }
 

@@ -71,6 +71,17 @@ var spscMutants = []caught{
 	{mutant: CountUntagged, config: "lease drop", violates: "lost counts too much"},
 }
 
+// mutantLine is what make mutants collects.
+func mutantLine(name, config, violates, equivalent string) string {
+	switch {
+	case violates != "":
+		return fmt.Sprintf("MUTANT model %s caught-by %s: %s", name, config, violates)
+	case equivalent != "":
+		return fmt.Sprintf("MUTANT model %s equivalent %s", name, equivalent)
+	}
+	return "MUTANT model " + name + " survived"
+}
+
 // TestMutantsAreCaught: a protocol with one rule changed violates a property in some configuration.
 func TestMutantsAreCaught(t *testing.T) {
 	var table strings.Builder
@@ -87,6 +98,7 @@ func TestMutantsAreCaught(t *testing.T) {
 				verdict = "equivalent: " + c.equivalent
 			}
 			fmt.Fprintf(&table, "%s  %-52s %-18s %8d  %s\n", protocol, c.mutant, c.config, r.States, verdict)
+			fmt.Println(mutantLine(protocol+": "+string(c.mutant), c.config, r.Violates, c.equivalent))
 		})
 	}
 	for _, c := range mpmcMutants {

@@ -39,6 +39,7 @@ type SPSCConfig struct {
 	Drop          bool
 	MaxDeliveries uint8
 	Mutant        Mutant
+	LeftOut       string // the name of a step that is left out
 }
 
 // spscWord is a state word: READY+r with sequence seq, or never written.
@@ -95,11 +96,12 @@ type SPSC struct {
 	SPSCConfig
 	ids  []uint8 // first message of each operation
 	turn spscTurn
+	drop spscPC // the step that is left out
 }
 
 // NewSPSC returns the model of c.
 func NewSPSC(c SPSCConfig) *SPSC {
-	m := &SPSC{SPSCConfig: c}
+	m := &SPSC{SPSCConfig: c, drop: spscStep(c.LeftOut)}
 	id := uint8(1)
 	for _, op := range c.Ops {
 		m.ids = append(m.ids, id)
@@ -126,6 +128,7 @@ type spscTurn struct {
 	step    Step
 	emit    func(*spscState, Step)
 	blocked bool
+	drops   bool // this step is left out
 }
 
 var spscNames = [2]string{"P", "C"}
@@ -133,9 +136,15 @@ var spscNames = [2]string{"P", "C"}
 // Next implements Model.
 func (m *SPSC) Next(s *spscState, emit func(*spscState, Step)) {
 	t := &m.turn
+	emitted := func(n *spscState, step Step) {
+		if t.drops {
+			t.undo(n)
+		}
+		emit(n, step)
+	}
 	for i := range s.procs {
 		begin := func() {
-			t.m, t.from, t.n, t.emit, t.blocked = m, s, *s, emit, false
+			t.m, t.from, t.n, t.emit, t.blocked, t.drops = m, s, *s, emitted, false, false
 			t.x = &t.n.procs[i]
 			t.step = Step{Who: spscNames[i], Name: spscSteps[t.x.pc].name}
 		}
@@ -153,10 +162,10 @@ func (m *SPSC) Next(s *spscState, emit func(*spscState, Step)) {
 			t.step.Name = "tick"
 			t.x.asleep = false
 		} else {
-			spscSteps[t.x.pc].do(t)
+			t.do(t.x.pc)
 		}
 		if !t.blocked {
-			emit(&t.n, t.step)
+			emitted(&t.n, t.step)
 		}
 		if s.crashes < m.Crashes && s.procs[i].pc != sEnd {
 			begin()

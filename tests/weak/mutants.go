@@ -62,11 +62,11 @@ func (m Mutant) Name() string {
 func (m Mutant) String() string {
 	switch {
 	case m.Caught != "":
-		return fmt.Sprintf("MUTANT weak: %s | caught-by %s: %s", m.Name(), m.Caught, m.Why)
+		return fmt.Sprintf("MUTANT weak %s caught-by %s: %s", m.Name(), m.Caught, m.Why)
 	case m.Why != "":
-		return fmt.Sprintf("MUTANT weak: %s | equivalent: %s", m.Name(), m.Why)
+		return fmt.Sprintf("MUTANT weak %s equivalent %s", m.Name(), m.Why)
 	}
-	return fmt.Sprintf("MUTANT weak: %s | survived", m.Name())
+	return fmt.Sprintf("MUTANT weak %s survived", m.Name())
 }
 
 func (m Mutant) orders() Orders {
