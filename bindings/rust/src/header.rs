@@ -220,7 +220,7 @@ impl Header {
         }
         for x in &b[HEADER_CREATOR_PID + 4..HEADER_CHECKSUM] {
             if *x != 0 {
-                return bad(Corrupt, "reserved bytes", (*x).into(), Some(0));
+                return bad(Corrupt, "reserved byte", (*x).into(), Some(0));
             }
         }
         h.geometry()?;

@@ -12,6 +12,17 @@ pub const MAGIC: [u8; 8] = *b"MILLRACE";
 pub const BYTE_ORDER: u32 = 0x0A0B0C0D;
 pub const VERSION: u32 = 1;
 
+/// One field of a structure.
+pub struct Field {
+    pub name: &'static str,
+    pub offset: usize,
+    pub size: usize,
+}
+
+const fn field(name: &'static str, offset: usize, size: usize) -> Field {
+    Field { name, offset, size }
+}
+
 pub const STATE_FREE: u64 = 1;
 pub const STATE_CLAIMED: u64 = 2;
 pub const STATE_DONE: u64 = 3;
@@ -73,6 +84,39 @@ pub const HEADER_START: usize = 160;
 pub const HEADER_CREATOR_PID: usize = 168;
 pub const HEADER_CHECKSUM: usize = 248;
 pub const HEADER_READY: usize = 256;
+pub const HEADER_FIELDS: [Field; 31] = [
+    field("magic", 0, 8),
+    field("byte_order", 8, 4),
+    field("version", 12, 4),
+    field("layout", 16, 8),
+    field("header_size", 24, 4),
+    field("flags", 28, 4),
+    field("segment_size", 32, 8),
+    field("id", 40, 16),
+    field("created", 56, 8),
+    field("backing", 64, 4),
+    field("huge", 68, 4),
+    field("kind", 72, 4),
+    field("policy", 76, 4),
+    field("slots", 80, 8),
+    field("slot_size", 88, 8),
+    field("entry_stride", 96, 4),
+    field("inline_size", 100, 4),
+    field("participants", 104, 4),
+    field("participant_stride", 108, 4),
+    field("max_deliveries", 112, 4),
+    field("mode", 116, 4),
+    field("participants_offset", 120, 8),
+    field("entries_offset", 128, 8),
+    field("accounts_offset", 136, 8),
+    field("data_offset", 144, 8),
+    field("sysv_key", 152, 4),
+    field("sysv_id", 156, 4),
+    field("start", 160, 8),
+    field("creator_pid", 168, 4),
+    field("checksum", 248, 8),
+    field("ready", 256, 4),
+];
 
 pub const CONTROL_SIZE: usize = 4096;
 pub const CONTROL_PRODUCER_POSITION: usize = 0;
@@ -90,6 +134,23 @@ pub const CONTROL_ROSTER: usize = 768;
 pub const CONTROL_REMOVED: usize = 772;
 pub const CONTROL_TYPED: usize = 776;
 pub const CONTROL_RECOVERIES: usize = 784;
+pub const CONTROL_FIELDS: [Field; 15] = [
+    field("producer_position", 0, 8),
+    field("reserved_position", 8, 8),
+    field("consumer_position", 128, 8),
+    field("lease_end", 136, 8),
+    field("journal", 144, 8),
+    field("run_end", 152, 8),
+    field("run_length", 160, 8),
+    field("space_position", 256, 8),
+    field("returns", 384, 8),
+    field("not_empty", 512, 8),
+    field("not_full", 640, 8),
+    field("roster", 768, 4),
+    field("removed", 772, 4),
+    field("typed", 776, 8),
+    field("recoveries", 784, 8),
+];
 
 #[repr(C)]
 pub struct Control {
@@ -153,6 +214,26 @@ pub const PARTICIPANT_PADDING: usize = 96;
 pub const PARTICIPANT_DISCARDED: usize = 104;
 pub const PARTICIPANT_SLEEPS: usize = 112;
 pub const PARTICIPANT_WAKES: usize = 120;
+pub const PARTICIPANT_FIELDS: [Field; 18] = [
+    field("producer_registered", 0, 4),
+    field("producer_closed", 4, 4),
+    field("producer_died", 8, 4),
+    field("consumer_registered", 12, 4),
+    field("consumer_closed", 16, 4),
+    field("consumer_died", 20, 4),
+    field("pid", 24, 4),
+    field("publish", 28, 4),
+    field("since", 32, 8),
+    field("ended", 40, 8),
+    field("held", 64, 8),
+    field("sent", 72, 8),
+    field("received", 80, 8),
+    field("redelivered", 88, 8),
+    field("padding", 96, 8),
+    field("discarded", 104, 8),
+    field("sleeps", 112, 8),
+    field("wakes", 120, 8),
+];
 
 #[repr(C)]
 pub struct Participant {
@@ -200,6 +281,10 @@ const _: () = assert!(offset_of!(Participant, wakes) == 120);
 pub const ENTRY_SIZE: usize = 16;
 pub const ENTRY_STATE: usize = 0;
 pub const ENTRY_LENGTH: usize = 8;
+pub const ENTRY_FIELDS: [Field; 2] = [
+    field("state", 0, 8),
+    field("length", 8, 8),
+];
 
 #[repr(C)]
 pub struct Entry {

@@ -47,6 +47,7 @@ mod guard;
 mod handle;
 mod hash;
 mod header;
+#[rustfmt::skip] // generated
 pub mod layout;
 mod lease;
 mod lock;

@@ -21,6 +21,9 @@ func renderRust(f *Format) ([]byte, error) {
 	p("pub const MAGIC: [u8; 8] = *b%q;", f.Magic)
 	p("pub const BYTE_ORDER: u32 = 0x%08X;", f.ByteOrder)
 	p("pub const VERSION: u32 = %d;\n", f.Version)
+	p("/// One field of a structure.")
+	p("pub struct Field {\n    pub name: &'static str,\n    pub offset: usize,\n    pub size: usize,\n}\n")
+	p("const fn field(name: &'static str, offset: usize, size: usize) -> Field {\n    Field { name, offset, size }\n}\n")
 	for _, v := range f.Values {
 		p("pub const %s: u64 = %d;", strings.ToUpper(v.Name), v.Value)
 	}
@@ -30,6 +33,11 @@ func renderRust(f *Format) ([]byte, error) {
 		for _, x := range t.Fields {
 			p("pub const %s_%s: usize = %d;", upper, strings.ToUpper(x.Name), x.Offset)
 		}
+		p("pub const %s_FIELDS: [Field; %d] = [", upper, len(t.Fields))
+		for _, x := range t.Fields {
+			p("    field(%q, %d, %d),", x.Name, x.Offset, x.Size)
+		}
+		p("];")
 		if t.Name != "Header" {
 			renderRustStruct(p, t)
 		}

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // each test uses a part of it
 
+pub mod json;
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
