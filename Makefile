@@ -62,6 +62,17 @@ weak: ## the algorithms in C form under the C11 memory model, and every order lo
 recover-time: ## kill a participant in each state while another waits for it: how long until that one goes on; MILLRACE_KILLS=100 for figures
 	$(GO) test -count=1 -v -timeout=1h -tags testpoint ./tests/recovery $(TESTFLAGS)
 
+.PHONY: mutants mutants-check mutants-update
+SUITES ?=
+mutants: ## every mutant of every suite in one table; half an hour, or SUITES="model weak" for half a minute
+	$(GO) run ./tests/mutants $(SUITES)
+
+mutants-check: ## run the mutants of the model and of the C form, and fail when docs/MUTANTS.md has others
+	$(GO) run ./tests/mutants -check model weak
+
+mutants-update: ## run the mutants, SUITES or all, and write docs/MUTANTS.md
+	$(GO) run ./tests/mutants -update $(SUITES)
+
 lint: ## vet, staticcheck, the rules of the project
 	$(GO) vet ./...
 	$(GO) vet -tags testpoint,invariants ./...
