@@ -14,7 +14,7 @@ CWARN := -Wall -Wextra -pedantic -Wconversion -Werror
 .DEFAULT_GOAL := help
 .PHONY: help build demo test race lint generate generate-check tidy-check cross header crash model golden bench clean
 .PHONY: linearizability linearizability-mutants
-.PHONY: rust-test
+.PHONY: rust-test python-test interop
 .PHONY: weak
 .PHONY: bench-peers bench-compare
 .PHONY: c-test
@@ -120,6 +120,12 @@ soak: ## processes that are killed, stopped, starved and flooded for DURATION=1h
 
 soak-mutants: ## break the ring in one place after the other: the soak must notice each time; five minutes
 	$(GO) run ./internal/tools/mutants -table tests/soak/mutants.txt -by soak -- $(GO) run -overlay {overlay} ./tests/soak -duration 40s -kill 200ms
+
+python-test: ## install the Python client without a network, for each Python that is here, and run its tests
+	bindings/python/tests/run.sh
+
+interop: ## every language against every language: the matrix, crowds, kills, recovery; those whose tools are missing are named
+	MILLRACE_INTEROP=1 $(GO) test -v -count=1 -timeout=15m $(TESTFLAGS) ./tests/interop
 
 golden: ## write the golden segments that are missing; those that exist are never changed
 	$(GO) test -count=1 ./fuzz -run TestGolden -update
