@@ -172,3 +172,6 @@ func (p *Process) Kill() {
 	}
 	_ = p.Cmd.Wait() // killed
 }
+
+// T is the test that the peer belongs to.
+func (p *Process) T() testing.TB { return p.t }
