@@ -31,15 +31,14 @@ demo: build ## real files between processes that are killed all the time, in bot
 
 test: go-version ## vet, formatting, every test, and the crash tests; some minutes
 	$(GO) vet ./...
-	cd bench && $(GO) vet ./...
+	cd bench && $(GO) vet ./... && $(GO) test ./harness
 	@bad="$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go' 2>/dev/null || find . -name '*.go'))"; \
 	if [ -n "$$bad" ]; then echo "not formatted, run gofmt -w on:"; echo "$$bad"; exit 1; fi
 	$(GO) test $(TESTFLAGS) ./...
 	$(MAKE) --no-print-directory crash
 
-crash: ## kill and stop processes at each labelled step, then before each instruction (amd64); some minutes
-	$(GO) test -tags testpoint $(TESTFLAGS) ./tests/crash ./seg
-	@set -o pipefail; MILLRACE_STEPS=1 $(GO) test $(TESTFLAGS) -v -count=1 -timeout=30m ./tests/crash/step | grep -Ev '^ *(===|---) '
+crash: ## kill and stop processes at each labelled step
+	$(GO) test -tags testpoint $(TESTFLAGS) ./tests/crash/... ./seg
 
 race: ## the race detector, on heap memory; needs a C compiler
 	@command -v $${CC:-cc} >/dev/null || { echo "make race: the race detector needs a C compiler; apt-get install gcc libc6-dev"; exit 1; }
@@ -61,17 +60,6 @@ weak: ## the algorithms in C form under the C11 memory model, and every order lo
 .PHONY: recover-time
 recover-time: ## kill a participant in each state while another waits for it: how long until that one goes on; MILLRACE_KILLS=100 for figures
 	$(GO) test -count=1 -v -timeout=1h -tags testpoint ./tests/recovery $(TESTFLAGS)
-
-.PHONY: mutants mutants-check mutants-update
-SUITES ?=
-mutants: ## every mutant of every suite in one table; half an hour, or SUITES="model weak" for half a minute
-	$(GO) run ./tests/mutants $(SUITES)
-
-mutants-check: ## run the mutants of the model and of the C form, and fail when docs/MUTANTS.md has others
-	$(GO) run ./tests/mutants -check model weak
-
-mutants-update: ## run the mutants, SUITES or all, and write docs/MUTANTS.md
-	$(GO) run ./tests/mutants -update $(SUITES)
 
 lint: ## vet, staticcheck, the rules of the project
 	$(GO) vet ./...
@@ -142,12 +130,13 @@ rust-test: ## build the Rust client without a network, format, clippy, its tests
 ROUNDS ?= 10
 ROWS ?=
 MECHS ?=
+LIMIT ?= 0
 RESULTS ?= bench/results/$$(git describe --always --dirty --abbrev=12).txt
 
 bench: bench-peers ## measure every row of the plan between processes: ROUNDS=10, ROWS= and MECHS= are regular expressions, RESULTS= the file
 	@mkdir -p bench/results
 	cd bench && $(GO) build -o ../bin/millbench ./millbench
-	bin/millbench run -peers bench/peers/bin -rounds $(ROUNDS) -rows '$(ROWS)' -mechs '$(MECHS)' -o "$(RESULTS)"
+	bin/millbench run -peers bench/peers/bin -rounds $(ROUNDS) -limit $(LIMIT) -rows '$(ROWS)' -mechs '$(MECHS)' -o "$(RESULTS)"
 	bin/millbench report "$(RESULTS)"
 
 bench-peers: ## build the mechanisms of others that millrace is measured against, those that are installed

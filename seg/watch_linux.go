@@ -118,10 +118,10 @@ func (w *Watch) Stop() {
 	theOne.closeUnused()
 }
 
-// closeUnused gives the instance back when nothing is watched; listen ends. Nobody waits for it: it takes the kernel some ten milliseconds.
+// closeUnused gives the instance back when nothing is watched; listen ends.
 func (o *watcher) closeUnused() {
 	if len(o.files) == 0 {
-		go o.f.Close()
+		_ = o.f.Close()
 		theOne = nil
 	}
 }

@@ -85,8 +85,8 @@ func Report(out io.Writer, runs []Run, rest []string) error {
 		fmt.Fprintf(&b, "\n| %s | median | spread | near runs |\n|---|---:|---:|---:|\n", row)
 		for _, c := range cells[row] {
 			mark := ""
-			if c.NearRuns < enough && split.Threshold > 0 {
-				mark = " (all states)"
+			if c.NearRuns < enough {
+				mark = ", all shown"
 			}
 			fmt.Fprintf(&b, "| %s | %s | %s to %s | %d of %d%s |\n", c.Mech, figure(c.Median, c.Unit), figure(c.Low, c.Unit), figure(c.High, c.Unit), c.NearRuns, c.Runs, mark)
 		}

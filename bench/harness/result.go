@@ -21,7 +21,7 @@ import (
 type Run struct {
 	Name   string
 	Values map[string]float64 // by unit
-	State  string             // near, far, mixed, disturbed
+	State  string             // close, near, far: both floors; mixed; disturbed
 }
 
 // Floors are the two of a run.
@@ -62,20 +62,29 @@ func Read(in io.Reader) (runs []Run, rest []string, err error) {
 
 // Split says how the floors of a file divide into near and far.
 type Split struct {
-	Near, Far float64 // the medians of both groups
-	Threshold float64 // 0: they do not divide
-	Share     float64 // of the near ones
+	Close, Near, Far float64 // the medians of the groups; 0: there is no such group
+	CloseBelow       float64
+	NearBelow        float64 // infinite: there is no far group
+	Share            float64 // of the near floors
 }
 
 func (s Split) String() string {
-	if s.Threshold == 0 {
-		return fmt.Sprintf("one floor: %.0f ns, not two groups", s.Near)
+	var b strings.Builder
+	if s.Close > 0 {
+		fmt.Fprintf(&b, "close below %.0f ns (median %.0f), ", s.CloseBelow, s.Close)
 	}
-	return fmt.Sprintf("near below %.0f ns (median %.0f, %.0f %%), far above (median %.0f)", s.Threshold, s.Near, 100*s.Share, s.Far)
+	if s.Far == 0 {
+		fmt.Fprintf(&b, "near %.0f ns (%.0f %%), no far state", s.Near, 100*s.Share)
+	} else {
+		fmt.Fprintf(&b, "near below %.0f ns (median %.0f, %.0f %%), far above (median %.0f)", s.NearBelow, s.Near, 100*s.Share, s.Far)
+	}
+	return b.String()
 }
 
-// apart is how many times as large the far floor must be to be a state of its own and not noise.
-const apart = 1.6
+const (
+	apart = 1.6  // how many times as large the floor of another state is: less is noise
+	rare  = 0.15 // a lower state with a smaller share is an exception ("close"), and the next one is what near means
+)
 
 // disturbed is how many involuntary context switches a second say that others were busy on the cores. An idle machine has a few.
 const disturbed = 40
@@ -83,8 +92,7 @@ const disturbed = 40
 // crowded rows have more workers than cores, which disturb each other.
 var crowded = regexp.MustCompile("pairs=([2-9]|[0-9]{2,})")
 
-// Tag finds the two groups among the floors and tags each run with the one that both of its floors are in. The groups are those that have the least spread
-// of logarithms within them.
+// Tag finds the states of the machine among the floors, and tags each run with the state that both of its floors show.
 func Tag(runs []Run) Split {
 	var floors []float64
 	for i := range runs {
@@ -98,41 +106,66 @@ func Tag(runs []Run) Split {
 		return Split{}
 	}
 	slices.Sort(floors)
-	s := Split{Near: math.Exp(median(floors)), Share: 1}
-	best, cut := math.Inf(1), 0
-	total, squares := 0.0, 0.0
-	for _, v := range floors {
-		total, squares = total+v, squares+v*v
+	s := Split{NearBelow: math.Inf(1)}
+	rest := floors
+	if cut := split(rest); cut > 0 && float64(cut) < rare*float64(len(floors)) {
+		s.Close = math.Exp(median(rest[:cut]))
+		s.CloseBelow = math.Exp((median(rest[:cut]) + median(rest[cut:])) / 2)
+		rest = rest[cut:]
 	}
+	near := rest
+	if cut := split(rest); cut > 0 {
+		near = rest[:cut]
+		s.Far = math.Exp(median(rest[cut:]))
+		s.NearBelow = math.Sqrt(math.Exp(median(near)) * s.Far)
+	}
+	s.Near, s.Share = math.Exp(median(near)), float64(len(near))/float64(len(floors))
+	for i := range runs {
+		runs[i].State = s.state(&runs[i])
+	}
+	return s
+}
+
+func (s *Split) state(r *Run) string {
+	of := func(floor float64) string {
+		switch {
+		case floor < s.CloseBelow:
+			return "close"
+		case floor < s.NearBelow:
+			return "near"
+		}
+		return "far"
+	}
+	f := r.floors()
+	switch before := of(f[0]); {
+	case r.Values["switches/s"] > disturbed && !crowded.MatchString(r.Name):
+		return "disturbed"
+	case before != of(f[1]):
+		return "mixed"
+	default:
+		return before
+	}
+}
+
+// split returns where sorted logarithms divide into two groups with the least spread within each; 0 when the groups are too near to each other.
+func split(v []float64) int {
+	total, squares := 0.0, 0.0
+	for _, x := range v {
+		total, squares = total+x, squares+x*x
+	}
+	best, cut := math.Inf(1), 0
 	left, leftSquares := 0.0, 0.0
-	for i, v := range floors[:len(floors)-1] {
-		left, leftSquares = left+v, leftSquares+v*v
-		n, m := float64(i+1), float64(len(floors)-i-1)
-		spread := leftSquares - left*left/n + (squares - leftSquares) - (total-left)*(total-left)/m
-		if spread < best {
+	for i, x := range v[:len(v)-1] {
+		left, leftSquares = left+x, leftSquares+x*x
+		n, m := float64(i+1), float64(len(v)-i-1)
+		if spread := leftSquares - left*left/n + squares - leftSquares - (total-left)*(total-left)/m; spread < best {
 			best, cut = spread, i+1
 		}
 	}
-	if cut > 0 {
-		near, far := math.Exp(median(floors[:cut])), math.Exp(median(floors[cut:]))
-		if far > apart*near {
-			s = Split{Near: near, Far: far, Threshold: math.Sqrt(near * far), Share: float64(cut) / float64(len(floors))}
-		}
+	if cut > 0 && median(v[cut:])-median(v[:cut]) < math.Log(apart) {
+		return 0
 	}
-	for i := range runs {
-		f := runs[i].floors()
-		switch {
-		case runs[i].Values["switches/s"] > disturbed && !crowded.MatchString(runs[i].Name):
-			runs[i].State = "disturbed"
-		case s.Threshold == 0 || f[0] < s.Threshold && f[1] < s.Threshold:
-			runs[i].State = "near"
-		case f[0] >= s.Threshold && f[1] >= s.Threshold:
-			runs[i].State = "far"
-		default:
-			runs[i].State = "mixed"
-		}
-	}
-	return s
+	return cut
 }
 
 // median of sorted values.

@@ -107,6 +107,11 @@ func (r *Runner) Run(a mech.Args) (res Result, err error) {
 	}
 	defer func() { err = errors.Join(err, page.Close()) }()
 
+	stop, err := startDaemon(a.Mech)
+	if err != nil {
+		return res, err
+	}
+	defer stop()
 	f := &fleet{page: page, line: line, began: time.Now(), deadline: time.Now().Add(r.Timeout)}
 	defer f.kill()
 	workers := uint64(a.Senders + a.Receivers)

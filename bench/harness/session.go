@@ -21,14 +21,17 @@ type Session struct {
 	Rows   *regexp.Regexp // of those names
 	Mechs  *regexp.Regexp // of those mechanisms
 	Rounds int
+	Limit  time.Duration // 0: none
 	Out    string
 	Log    io.Writer
 
 	floor *measure.Floor
 	out   *os.File
-	done  map[string]int // runs on file
-	count map[string]int // messages that a run of this cell takes
-	dead  map[string]bool
+
+	started time.Time
+	done    map[string]int // runs on file
+	count   map[string]int // messages that a run of this cell takes
+	dead    map[string]bool
 }
 
 // Run measures what is not on file yet.
@@ -50,18 +53,59 @@ func (s *Session) Run() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.floor.Close()) }()
-	started := time.Now()
+	s.started = time.Now()
 	for round := range s.Rounds {
-		for _, row := range rows {
-			for _, m := range row.Mechs {
-				if err := s.cell(row, m, round); err != nil {
-					return err
-				}
-			}
+		if err := s.round(rows, round); err != nil {
+			return err
 		}
-		fmt.Fprintf(s.Log, "round %d of %d after %v\n", round+1, s.Rounds, time.Since(started).Round(time.Second))
+		fmt.Fprintf(s.Log, "round %d of %d after %v\n", round+1, s.Rounds, time.Since(s.started).Round(time.Second))
+	}
+	for round := s.Rounds; s.Rounds >= enough && round < 2*s.Rounds; round++ { // as the machine makes it necessary
+		rows, err := s.thin(rows)
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		if err := s.round(rows, round); err != nil {
+			return err
+		}
+		fmt.Fprintf(s.Log, "round %d, of rows with fewer than %d near runs, after %v\n", round+1, enough, time.Since(s.started).Round(time.Second))
 	}
 	return nil
+}
+
+// round goes through some rows once, mechanism by mechanism.
+func (s *Session) round(rows []Row, round int) error {
+	for _, row := range rows {
+		if row.Seldom > 0 && round%row.Seldom != 0 {
+			continue
+		}
+		for _, m := range row.Mechs {
+			if s.Limit > 0 && time.Since(s.started) > s.Limit {
+				return fmt.Errorf("harness: %v are over; the same command goes on from here", s.Limit)
+			}
+			if err := s.cell(row, m, round); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// thin returns the rows in which some mechanism has too few near runs to be compared. Rows that are disturbed by nature are not among them.
+func (s *Session) thin(rows []Row) ([]Row, error) {
+	f, err := os.Open(s.Out)
+	if err != nil {
+		return nil, err
+	}
+	runs, _, err := Read(f)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return nil, err
+	}
+	Tag(runs)
+	_, cells := Summarize(runs)
+	return slices.DeleteFunc(slices.Clone(rows), func(r Row) bool {
+		return r.Seldom > 0 || !slices.ContainsFunc(cells[r.Name], func(c Summary) bool { return c.NearRuns < enough })
+	}), nil
 }
 
 // chosen leaves the rows and mechanisms that were asked for.
@@ -109,6 +153,9 @@ func (s *Session) open() (err error) {
 // cell runs one mechanism on one row once, with the floor before and after it.
 func (s *Session) cell(row Row, name string, round int) error {
 	cell := Cell(row.Name, name)
+	if row.Seldom > 0 {
+		round /= row.Seldom
+	}
 	if s.done[cell] > round || s.dead[cell] {
 		return nil
 	}
@@ -133,6 +180,7 @@ func (s *Session) cell(row Row, name string, round int) error {
 	if err != nil {
 		return err
 	}
+	s.done[cell]++
 	_, err = fmt.Fprintln(s.out, line(cell, a, res, before, after))
 	return err
 }

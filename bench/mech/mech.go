@@ -31,16 +31,21 @@ type Args struct {
 	Batch     int // messages at once; 1: the call for one message
 	Slots     int // of the queue
 	Rate      int // messages a second of open
+	Extra     int // millrace: idle handles besides
 	Pause     time.Duration
 }
 
 // Strings returns the arguments in the form in which every worker takes them.
 func (a *Args) Strings() []string {
-	return []string{
+	line := []string{
 		"dir=" + a.Dir, "mech=" + a.Mech, "work=" + a.Work, fmt.Sprint("index=", a.Index), fmt.Sprint("senders=", a.Senders),
 		fmt.Sprint("receivers=", a.Receivers), fmt.Sprint("core=", a.Core), fmt.Sprint("count=", a.Count), fmt.Sprint("size=", a.Size),
 		fmt.Sprint("batch=", a.Batch), fmt.Sprint("slots=", a.Slots), fmt.Sprint("rate=", a.Rate), fmt.Sprint("pause=", a.Pause.Nanoseconds()),
 	}
+	if a.Extra > 0 {
+		line = append(line, fmt.Sprint("extra=", a.Extra))
+	}
+	return line
 }
 
 // Parse is the reverse of Strings.
@@ -49,7 +54,7 @@ func Parse(args []string) (*Args, error) {
 	text := map[string]*string{"dir": &a.Dir, "mech": &a.Mech, "work": &a.Work}
 	number := map[string]*int{
 		"index": &a.Index, "senders": &a.Senders, "receivers": &a.Receivers, "core": &a.Core, "count": &a.Count, "size": &a.Size, "batch": &a.Batch,
-		"slots": &a.Slots, "rate": &a.Rate, "pause": &pause,
+		"slots": &a.Slots, "rate": &a.Rate, "pause": &pause, "extra": &a.Extra,
 	}
 	for _, arg := range args {
 		k, v, ok := strings.Cut(arg, "=")

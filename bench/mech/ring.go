@@ -24,7 +24,7 @@ var ctx = context.Background()
 
 // openBoth opens the ring of a run and a handle on it. The ring's slots have the size of the message, up to a page; larger messages take several.
 func openBoth(kind ring.Kind, a *Args, which int) (*ring.Ring, error) {
-	o := ring.Options{Kind: kind, Slots: a.Slots, SlotSize: a.Size, Dir: a.Dir, Participants: max(16, a.Senders+a.Receivers)}
+	o := ring.Options{Kind: kind, Slots: a.Slots, SlotSize: a.Size, Dir: a.Dir, Participants: max(16, a.Senders+a.Receivers+a.Extra)}
 	if a.Size > maxSlot {
 		o.SlotSize = maxSlot
 	}
@@ -58,6 +58,11 @@ func newRingConn(kind ring.Kind, a *Args, which int, sends bool, o ...ring.Optio
 	for i := range a.Batch {
 		c.msgs = append(c.msgs, c.buf[i*a.Size:(i+1)*a.Size])
 	}
+	if which == 0 && a.Index == 0 {
+		if err := idleHandles(r, a.Extra); err != nil {
+			return nil, err
+		}
+	}
 	if sends {
 		var po []ring.ProducerOption
 		for _, x := range o {
@@ -72,6 +77,22 @@ func newRingConn(kind ring.Kind, a *Args, which int, sends bool, o ...ring.Optio
 	}
 	c.c, err = r.NewConsumer(co...)
 	return c, err
+}
+
+// idleHandles registers n participants that do nothing.
+func idleHandles(r *ring.Ring, n int) error {
+	for i := range n {
+		var err error
+		if i%2 == 0 {
+			_, err = r.NewConsumer()
+		} else {
+			_, err = r.NewProducer()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *ringConn) stream(n int, first uint64) (sum uint64, err error) {

@@ -71,6 +71,7 @@ func session(args []string) error {
 	mechs := flags.String("mechs", "", "regular expression of the mechanisms")
 	rounds := flags.Int("rounds", 10, "rounds")
 	out := flags.String("o", "results.txt", "file of results; runs that are on it are not repeated")
+	limit := flags.Duration("limit", 0, "stop after so long; the same command goes on")
 	peers := flags.String("peers", "peers/bin", "directory of the programs of the peers")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -79,7 +80,7 @@ func session(args []string) error {
 	if err != nil {
 		return err
 	}
-	s := harness.Session{Runner: harness.Runner{Peers: *peers, Self: self, Timeout: timeout}, Rounds: *rounds, Out: *out, Log: os.Stderr}
+	s := harness.Session{Runner: harness.Runner{Peers: *peers, Self: self, Timeout: timeout}, Rounds: *rounds, Limit: *limit, Out: *out, Log: os.Stderr}
 	if s.Rows, err = regexp.Compile(*rows); err != nil {
 		return err
 	}

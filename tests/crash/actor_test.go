@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/cd1900cf/millrace/ring"
-	"github.com/cd1900cf/millrace/tests/crash/message"
 	"github.com/cd1900cf/millrace/tests/internal/proc"
 )
 
@@ -93,7 +92,7 @@ func (a *actor) ready() {
 // message makes the next message of n bytes.
 func (a *actor) message(n int) []byte {
 	a.seq++
-	return message.Encode(a.seq, n)
+	return encode(a.seq, n)
 }
 
 func (a *actor) try(n int) { a.c.Say("try %d %d", a.seq+1, n) }
@@ -197,7 +196,7 @@ func (a *actor) receive() bool {
 		return false
 	}
 	must(err)
-	seq, err := message.Decode(a.buf[:n])
+	seq, err := decode(a.buf[:n])
 	must(err)
 	a.c.Say("got %d:%d", seq, a.q.Last().Deliveries)
 	return true
@@ -216,7 +215,7 @@ func (a *actor) lease(limit int) []ring.Message {
 	var said []string
 	for i := range b.Len() {
 		m := b.At(i)
-		seq, err := message.Decode(m.Bytes())
+		seq, err := decode(m.Bytes())
 		must(err)
 		said = append(said, fmt.Sprintf("%d:%d", seq, m.Deliveries()))
 		list = append(list, m)

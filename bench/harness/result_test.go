@@ -1,0 +1,92 @@
+package harness
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func runsWith(floors ...float64) (runs []Run) {
+	for i, f := range floors {
+		runs = append(runs, Run{Name: fmt.Sprintf("BenchmarkX/mech=m%d", i), Values: map[string]float64{"floor-before-ns": f, "floor-after-ns": f, "ns/op": 1}})
+	}
+	return runs
+}
+
+func states(runs []Run) (s []string) {
+	for _, r := range runs {
+		s = append(s, r.State)
+	}
+	return s
+}
+
+func TestFloorsDivideIntoNearAndFar(t *testing.T) {
+	runs := runsWith(120, 130, 480, 125, 470, 122, 460)
+	s := Tag(runs)
+	require.Equal(t, []string{"near", "near", "far", "near", "far", "near", "far"}, states(runs))
+	require.InDelta(t, 240, s.NearBelow, 20)
+}
+
+func TestOneFloorIsNear(t *testing.T) {
+	runs := runsWith(120, 130, 140, 125, 150)
+	require.Zero(t, Tag(runs).Far)
+	require.NotContains(t, states(runs), "far")
+}
+
+func TestRareLowFloorsAreAStateOfTheirOwn(t *testing.T) {
+	floors := []float64{40}
+	for i := range 20 {
+		floors = append(floors, 200+float64(i))
+	}
+	runs := runsWith(floors...)
+	require.InDelta(t, 40, Tag(runs).Close, 1)
+	require.Equal(t, "close", runs[0].State)
+	require.Equal(t, "near", runs[20].State)
+}
+
+func TestFloorsThatDifferAreMixedAndSwitchesDisturb(t *testing.T) {
+	runs := runsWith(120, 121, 480, 481)
+	runs[0].Values["floor-after-ns"] = 480
+	runs[1].Values["switches/s"] = 1000
+	Tag(runs)
+	require.Equal(t, []string{"mixed", "disturbed", "far", "far"}, states(runs))
+}
+
+func TestReadKeepsEverything(t *testing.T) {
+	const file = "cpu: x\nBenchmarkA/size=8/mech=b 100 12.5 ns/op 3 switches/s\n# BenchmarkA/size=8/mech=c: not installed: d\n"
+	runs, rest, err := Read(strings.NewReader(file))
+	require.NoError(t, err)
+	require.Equal(t, []string{"cpu: x", "# BenchmarkA/size=8/mech=c: not installed: d"}, rest)
+	require.Len(t, runs, 1)
+	require.Equal(t, "A/size=8", runs[0].Row())
+	require.Equal(t, "b", runs[0].Mech())
+	require.Equal(t, map[string]float64{"ns/op": 12.5, "switches/s": 3}, runs[0].Values)
+}
+
+func TestOnlyNearRunsCountWhenThereAreEnough(t *testing.T) {
+	var runs []Run
+	for i := range 10 {
+		r := Run{Name: "BenchmarkA/mech=b", State: "near", Values: map[string]float64{"ns/op": float64(i)}}
+		if i >= enough {
+			r.State, r.Values["ns/op"] = "far", 1000
+		}
+		runs = append(runs, r)
+	}
+	_, cells := Summarize(runs)
+	require.Equal(t, []Summary{{Mech: "b", Unit: "ns/op", Median: 2, Low: 0, High: 4, Runs: 10, NearRuns: 5}}, cells["A"])
+	_, cells = Summarize(runs[1:])
+	require.Equal(t, 9, cells["A"][0].Runs)
+	require.InDelta(t, 1000.0, cells["A"][0].High, 0)
+}
+
+func TestPlanHasEachRowOnce(t *testing.T) {
+	seen := map[string]bool{}
+	for _, r := range Plan() {
+		require.False(t, seen[r.Name], r.Name)
+		seen[r.Name] = true
+		require.Zero(t, r.Args.Count%r.Args.Batch, r.Name)
+		require.NotEmpty(t, r.Mechs, r.Name)
+	}
+}

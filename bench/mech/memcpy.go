@@ -1,0 +1,39 @@
+package mech
+
+import "errors"
+
+func init() { mechanisms["memcpy"] = mechanism(openCopy) }
+
+// copyConn is no queue: one side copies messages into shared memory, the other out of it, and nobody waits for anybody. No queue that carries bytes is faster.
+type copyConn struct {
+	mem, msg []byte
+	at       int
+	sends    bool
+}
+
+func openCopy(a *Args, which int, sends bool) (conn, error) {
+	mem, err := mapQueue(a, which, max(a.Size, min(a.Slots*maxSlot, a.Slots*a.Size)))
+	return &copyConn{mem: mem, msg: make([]byte, a.Size), sends: sends}, err
+}
+
+func (c *copyConn) stream(n int, _ uint64) (sum uint64, err error) {
+	for range n {
+		if c.at+len(c.msg) > len(c.mem) {
+			c.at = 0
+		}
+		place := c.mem[c.at : c.at+len(c.msg)]
+		if c.sends {
+			copy(place, c.msg)
+		} else {
+			copy(c.msg, place)
+		}
+		c.at += len(c.msg)
+	}
+	return 0, nil
+}
+
+var errNoQueue = errors.New("mech: memcpy only streams")
+
+func (c *copyConn) send([]byte) error    { return errNoQueue }
+func (c *copyConn) receive([]byte) error { return errNoQueue }
+func (c *copyConn) close() error         { return nil }
