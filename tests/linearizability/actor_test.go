@@ -32,16 +32,27 @@ type part struct {
 	producer bool
 	late     bool // it takes the place of one that died, and registers while the others work
 	budget   int  // messages to send
+	style    style
 	seed     uint64
 }
 
+// style is what the calls of a history are like.
+type style int
+
+const (
+	mixed     style = iota
+	eager           // Try calls without pauses, for large messages
+	returning       // much of what is leased is given back
+	styles
+)
+
 func (p part) String() string {
-	return fmt.Sprintf("%d:%t:%t:%d:%d", p.actor, p.producer, p.late, p.budget, p.seed)
+	return fmt.Sprintf("%d:%t:%t:%d:%d:%d", p.actor, p.producer, p.late, p.budget, p.style, p.seed)
 }
 
 // parsePart is the inverse of String.
 func parsePart(s string) (p part, err error) {
-	_, err = fmt.Sscanf(strings.ReplaceAll(s, ":", " "), "%d %t %t %d %d", &p.actor, &p.producer, &p.late, &p.budget, &p.seed)
+	_, err = fmt.Sscanf(strings.ReplaceAll(s, ":", " "), "%d %t %t %d %d %d", &p.actor, &p.producer, &p.late, &p.budget, &p.style, &p.seed)
 	return p, err
 }
 
@@ -213,8 +224,27 @@ func (a *actor) outcome(err error) outcome {
 	return failed
 }
 
+// pick chooses a kind of call: those from 30 to 60 are Try calls, as long as not too many found nothing.
+func (a *actor) pick() int {
+	if a.style == eager && a.rnd.IntN(4) > 0 && a.tries < a.mostTries() {
+		return 30 + a.rnd.IntN(30)
+	}
+	return a.rnd.IntN(100)
+}
+
+// mostTries is how many Try calls of an actor may find nothing, and how much it may give back.
+func (a *actor) mostTries() int {
+	if a.style == mixed {
+		return 6
+	}
+	return 16
+}
+
 // pause lets the others get on, now and then.
 func (a *actor) pause() {
+	if a.style == eager {
+		return
+	}
 	switch a.rnd.IntN(16) {
 	case 0:
 		time.Sleep(time.Duration(a.rnd.IntN(60)) * time.Microsecond)
@@ -259,6 +289,9 @@ func (a *actor) message() (msg []byte, word uint64) {
 	a.seq++
 	id := uint64(a.actor)<<8 | a.seq
 	size := sizes[a.rnd.IntN(len(sizes))]
+	if a.style == eager && a.rnd.IntN(2) == 0 {
+		size = sizes[len(sizes)-1]
+	}
 	if most := a.r.MaxMessage(); size > most {
 		size = most
 	}
@@ -285,23 +318,23 @@ func (a *actor) produce() {
 	for a.budget > 0 && a.room(4) {
 		n := 1
 		o := fine
-		switch pick := a.rnd.IntN(100); {
+		switch pick := a.pick(); {
 		case pick < 30:
 			m, w := a.message()
 			o = a.do(callSend, 1, []uint64{w}, func() error { return a.p.Send(forever, m) }, nil)
-		case pick < 45 && a.tries < 4:
+		case pick < 45 && a.tries < a.mostTries():
 			m, w := a.message()
 			o = a.do(callTrySend, 1, []uint64{w}, func() error { return a.p.TrySend(m) }, nil)
-		case pick < 60:
-			n = 2 + a.rnd.IntN(maxBatch-1)
-			m, w := a.messages(n)
-			done := 0
-			o = a.do(callSendBatch, n, w, func() (err error) { done, err = a.p.SendBatch(forever, m); return err }, func(r *record) { r.results.Store(uint64(done)) })
-		case pick < 75 && a.tries < 4:
+		case pick < 60 && a.tries < a.mostTries():
 			n = 2 + a.rnd.IntN(maxBatch-1)
 			m, w := a.messages(n)
 			done := 0
 			o = a.do(callTrySendBatch, n, w, func() (err error) { done, err = a.p.TrySendBatch(m); return err }, func(r *record) { r.results.Store(uint64(done)) })
+		case pick < 75:
+			n = 2 + a.rnd.IntN(maxBatch-1)
+			m, w := a.messages(n)
+			done := 0
+			o = a.do(callSendBatch, n, w, func() (err error) { done, err = a.p.SendBatch(forever, m); return err }, func(r *record) { r.results.Store(uint64(done)) })
 		default:
 			o = a.reserve(a.rnd.IntN(100))
 		}
@@ -330,7 +363,7 @@ func (a *actor) reserve(pick int) outcome {
 	}
 	var t ring.Reservation
 	c, f := callReserve, func() (err error) { t, err = a.p.Reserve(forever, size); return err }
-	if a.tries < 4 && pick%2 == 0 {
+	if a.tries < a.mostTries() && pick%2 == 0 {
 		c, f = callTryReserve, func() (err error) { t, err = a.p.TryReserve(size); return err }
 	}
 	if o := a.do(c, size, []uint64{w}, f, nil); o != fine {
@@ -354,14 +387,14 @@ func (a *actor) consume() {
 	received := a.received(&got)
 	for a.room(3 + maxBatch) {
 		o := fine
-		switch pick := a.rnd.IntN(100); {
+		switch pick := a.pick(); {
 		case pick < 25:
 			o = a.do(callReceive, 1, nil, func() (err error) { got, err = failing(a.q.Receive(forever, a.buf)); return err }, received)
-		case pick < 45 && a.tries < 8:
+		case pick < 45 && a.tries < a.mostTries():
 			o = a.do(callTryReceive, 1, nil, func() (err error) { got, err = failing(a.q.TryReceive(a.buf)); return err }, received)
-		case pick < 50 && a.tries < 8:
+		case pick < 50 && a.tries < a.mostTries():
 			o = a.lease(callTryNext, 1)
-		case pick < 60 && a.tries < 8:
+		case pick < 60 && a.tries < a.mostTries():
 			o = a.lease(callTryNextBatch, 1+a.rnd.IntN(maxBatch))
 		case pick < 80:
 			o = a.lease(callNext, 1)
@@ -428,11 +461,11 @@ func (a *actor) lease(c call, limit int) outcome {
 			n = len(held)
 		}
 		switch {
-		case pick < 12 && a.tries < 8:
+		case (pick < 12 || pick < 50 && a.style == returning) && a.tries < a.mostTries():
 			a.tries++
 			a.do(callReturn, len(held), nil, func() error { return held[0].Return() }, nil)
 			return fine
-		case pick < 15:
+		case pick > 96:
 			a.do(callClose, len(held), nil, func() error { return a.q.Close() }, nil)
 			a.q = nil
 			return fine

@@ -58,7 +58,7 @@ type history struct {
 	numbers map[uint64]uint8 // identity of a message to its number
 	account *step
 	ops     []porcupine.Operation
-	next    [maxActors]uint8
+	next    [maxActors]uint16
 	held    [maxActors][]delivery
 	leased  [maxActors]int
 }

@@ -51,7 +51,7 @@ type state struct {
 	in            [maxSlots]entry // what is not free, in the order of the positions
 	live, dead    uint16          // actors, a bit each
 	over          uint16          // actors whose last call has done all that it will
-	next          [maxActors]uint8
+	next          [maxActors]uint16
 	lost, skipped uint8
 }
 
@@ -96,7 +96,7 @@ type step struct {
 	kind  kindOf
 	actor uint8
 	halts uint16 // stepHalt: the actors of the process
-	index uint8  // place among the actor's steps
+	index uint16 // place among the actor's steps
 	msgs  []uint8
 	got   []delivery
 	limit int  // stepTakeUnknown: the most it may take
@@ -121,7 +121,7 @@ type queue struct {
 	max       int // deliveries
 	producers uint16
 	messages  []message
-	steps     [maxActors]uint8 // that each actor has
+	steps     [maxActors]uint16 // that each actor has
 }
 
 func bit(actor uint8) uint16 { return 1 << actor }

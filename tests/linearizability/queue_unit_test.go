@@ -16,7 +16,7 @@ import (
 type script struct {
 	queue
 	s    []state
-	next [maxActors]uint8
+	next [maxActors]uint16
 }
 
 func newScript(kind ring.Kind, slots int, slotsOfMessages ...uint8) *script {

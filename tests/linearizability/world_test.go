@@ -168,11 +168,12 @@ func (l *lane) options() ring.Options {
 // cast chooses who takes part, and in which process.
 func (l *lane) cast(o ring.Options) (parts [processes][]part) {
 	producers, consumers, budget := 1, 1, 10
+	how := style(l.rnd.IntN(int(styles)))
 	if o.Kind == ring.MPMC {
 		producers, consumers, budget = 2+l.rnd.IntN(3), 2+l.rnd.IntN(3), 5
 	}
 	for i := range producers + consumers {
-		p := part{actor: uint8(i), producer: i < producers, budget: 1 + l.rnd.IntN(budget), seed: l.rnd.Uint64()}
+		p := part{actor: uint8(i), producer: i < producers, budget: 1 + l.rnd.IntN(budget), style: how, seed: l.rnd.Uint64()}
 		at := l.rnd.IntN(processes)
 		parts[at] = append(parts[at], p)
 	}
@@ -321,7 +322,7 @@ func (w *run) died(i int, killed uint64) error {
 	var heirs []part
 	for _, a := range w.parts[i] {
 		d.actors |= bit(a.actor)
-		heir := part{actor: uint8(w.actors), producer: a.producer, late: true, budget: 1 + w.rnd.IntN(3), seed: w.rnd.Uint64()}
+		heir := part{actor: uint8(w.actors), producer: a.producer, late: true, budget: 1 + w.rnd.IntN(3), style: a.style, seed: w.rnd.Uint64()}
 		if w.actors < drainer && (w.h.kind == ring.SPSC || w.rnd.IntN(4) > 0) {
 			heirs = append(heirs, heir)
 			w.actors++
