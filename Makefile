@@ -16,7 +16,7 @@ CWARN := -Wall -Wextra -pedantic -Wconversion -Werror
 .PHONY: linearizability linearizability-mutants
 .PHONY: rust-test python-test interop
 .PHONY: weak
-.PHONY: bench-peers bench-compare
+.PHONY: bench-peers bench-compare bench-plot
 .PHONY: c-test
 
 help: ## list the targets
@@ -130,7 +130,7 @@ rust-test: ## build the Rust client without a network, format, clippy, its tests
 ROUNDS ?= 10
 ROWS ?=
 MECHS ?=
-LIMIT ?= 0
+LIMIT ?= 12m
 RESULTS ?= bench/results/$$(git describe --always --dirty --abbrev=12).txt
 
 bench: bench-peers ## measure every row of the plan between processes: ROUNDS=10, ROWS= and MECHS= are regular expressions, RESULTS= the file
@@ -138,6 +138,14 @@ bench: bench-peers ## measure every row of the plan between processes: ROUNDS=10
 	cd bench && $(GO) build -o ../bin/millbench ./millbench
 	bin/millbench run -peers bench/peers/bin -rounds $(ROUNDS) -limit $(LIMIT) -rows '$(ROWS)' -mechs '$(MECHS)' -o "$(RESULTS)"
 	bin/millbench report "$(RESULTS)"
+
+bench-compare: ## measure this tree and the commit REF by turns: benchstat, REF=main ROUNDS=10 ROWS= MECHS=
+	@test -n "$(REF)" || { echo "make bench-compare REF=COMMIT: with which commit?"; exit 2; }
+	bench/compare.sh "$(REF)" "$(ROUNDS)" $(if $(ROWS),'$(ROWS)',"") $(if $(MECHS),'$(MECHS)',"")
+
+bench-plot: ## draw the charts of a file of results into docs/images: RESULTS=bench/results/FILE
+	cd bench && $(GO) build -o ../bin/millbench ./millbench
+	bin/millbench plot "$(RESULTS)" docs/images
 
 bench-peers: ## build the mechanisms of others that millrace is measured against, those that are installed
 	$(MAKE) --no-print-directory -C bench/peers

@@ -107,7 +107,7 @@ func figure(v float64, unit string) string {
 		return fmt.Sprintf("%.2f %%", v)
 	case v >= 1e6:
 		return fmt.Sprintf("%.3g ms", v/1e6)
-	case v >= 1e4:
+	case v >= 1e3:
 		return fmt.Sprintf("%.3g µs", v/1e3)
 	}
 	return fmt.Sprintf("%.3g ns", v)

@@ -20,6 +20,7 @@ import (
 // Run is one line of a file of results.
 type Run struct {
 	Name   string
+	Line   string             // as it is in the file
 	Values map[string]float64 // by unit
 	State  string             // close, near, far: both floors; mixed; disturbed
 }
@@ -49,7 +50,7 @@ func Read(in io.Reader) (runs []Run, rest []string, err error) {
 			rest = append(rest, lines.Text())
 			continue
 		}
-		r := Run{Name: f[0], Values: map[string]float64{}}
+		r := Run{Name: f[0], Line: lines.Text(), Values: map[string]float64{}}
 		for i := 2; i+1 < len(f); i += 2 {
 			if r.Values[f[i+1]], err = strconv.ParseFloat(f[i], 64); err != nil {
 				return nil, nil, fmt.Errorf("harness: %q: %w", lines.Text(), err)

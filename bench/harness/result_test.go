@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"encoding/xml"
 	"fmt"
 	"strings"
 	"testing"
@@ -89,4 +90,14 @@ func TestPlanHasEachRowOnce(t *testing.T) {
 		require.Zero(t, r.Args.Count%r.Args.Batch, r.Name)
 		require.NotEmpty(t, r.Mechs, r.Name)
 	}
+}
+
+func TestPlotsAreDrawnForTheRowsThatThereAre(t *testing.T) {
+	runs, rest, err := Read(strings.NewReader("cpu: A & B\nBenchmarkSPSC/size=8/mech=millrace-spsc 100 12.5 ns/op 100 floor-before-ns 100 floor-after-ns\n"))
+	require.NoError(t, err)
+	svg := Plot("Title", "SPSC/", runs, rest)
+	require.NoError(t, xml.Unmarshal([]byte(svg), new(struct{})))
+	require.Contains(t, svg, "A &amp; B")
+	require.Contains(t, svg, ">12.5 ns<")
+	require.Empty(t, Plot("Title", "MPMC/", runs, rest))
 }

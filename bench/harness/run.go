@@ -28,6 +28,7 @@ const WorkerVerb = "worker"
 type Runner struct {
 	Peers   string // directory of the programs of the peers
 	Self    string // the program that runs the mechanisms in Go
+	Ref     string // this program as it was in another commit, for mechanisms that end in atRef
 	Timeout time.Duration
 }
 
@@ -69,11 +70,11 @@ func (e *MissingError) Error() string { return e.Why }
 
 // program returns the command line of the workers of a mechanism, and whether all of them are one process.
 func (r *Runner) program(name string) (line []string, threads bool, err error) {
-	name, of, _ := strings.Cut(name, "@") // name@REF: as it is in another commit
+	name, old := strings.CutSuffix(name, atRef)
 	if known, threads := mech.Known(name); known {
 		self := r.Self
-		if of != "" {
-			self = of
+		if old {
+			self = r.Ref
 		}
 		return []string{self, WorkerVerb}, threads, nil
 	}
@@ -87,6 +88,9 @@ func (r *Runner) program(name string) (line []string, threads bool, err error) {
 	return []string{path}, strings.HasPrefix(name, threadsPrefix), nil
 }
 
+// atRef marks a mechanism as it was in another commit.
+const atRef = "@ref"
+
 // threadsPrefix: these cannot be shared by processes.
 const threadsPrefix = "moodycamel-"
 
@@ -96,7 +100,7 @@ func (r *Runner) Run(a mech.Args) (res Result, err error) {
 	if err != nil {
 		return res, err
 	}
-	a.Mech, _, _ = strings.Cut(a.Mech, "@")
+	a.Mech = strings.TrimSuffix(a.Mech, atRef)
 	if a.Dir, err = os.MkdirTemp(SharedMemory(), "millrace-bench-"); err != nil {
 		return res, err
 	}

@@ -54,13 +54,26 @@ func (s *Session) Run() (err error) {
 	}
 	defer func() { err = errors.Join(err, s.floor.Close()) }()
 	s.started = time.Now()
+	err = s.all(rows)
+	if err == errLimit {
+		fmt.Fprintf(s.Log, "%v are over; the same command goes on from here\n", s.Limit)
+		err = nil
+	}
+	return err
+}
+
+// errLimit ends a session that took its time.
+var errLimit = errors.New("harness: the time is over")
+
+// all goes through all rounds, and then through those that the machine makes necessary.
+func (s *Session) all(rows []Row) error {
 	for round := range s.Rounds {
 		if err := s.round(rows, round); err != nil {
 			return err
 		}
 		fmt.Fprintf(s.Log, "round %d of %d after %v\n", round+1, s.Rounds, time.Since(s.started).Round(time.Second))
 	}
-	for round := s.Rounds; s.Rounds >= enough && round < 2*s.Rounds; round++ { // as the machine makes it necessary
+	for round := s.Rounds; s.Rounds >= enough && round < 2*s.Rounds; round++ {
 		rows, err := s.thin(rows)
 		if err != nil || len(rows) == 0 {
 			return err
@@ -81,7 +94,7 @@ func (s *Session) round(rows []Row, round int) error {
 		}
 		for _, m := range row.Mechs {
 			if s.Limit > 0 && time.Since(s.started) > s.Limit {
-				return fmt.Errorf("harness: %v are over; the same command goes on from here", s.Limit)
+				return errLimit
 			}
 			if err := s.cell(row, m, round); err != nil {
 				return err
@@ -115,11 +128,24 @@ func (s *Session) chosen(all []Row) (rows []Row) {
 			continue
 		}
 		r.Mechs = slices.DeleteFunc(slices.Clone(r.Mechs), func(m string) bool { return s.Mechs != nil && !s.Mechs.MatchString(m) })
+		if s.Runner.Ref != "" {
+			r.Mechs = s.twice(r.Mechs)
+		}
 		if len(r.Mechs) > 0 {
 			rows = append(rows, r)
 		}
 	}
 	return rows
+}
+
+// twice has each mechanism in Go as it was, and as it is.
+func (s *Session) twice(mechs []string) (both []string) {
+	for _, m := range mechs {
+		if known, _ := mech.Known(m); known {
+			both = append(both, m+atRef, m)
+		}
+	}
+	return both
 }
 
 // open reads which runs are on file, and begins the file when there is none.

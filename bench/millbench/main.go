@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"time"
@@ -22,7 +23,7 @@ func main() {
 	}
 }
 
-var errUsage = errors.New("want run, report FILE, near FILE, plan; millbench run -h has the flags")
+var errUsage = errors.New("want run, plan, report FILE, near FILE, plot FILE DIRECTORY; millbench run -h has the flags")
 
 func run(args []string) error {
 	if len(args) == 0 {
@@ -41,6 +42,10 @@ func run(args []string) error {
 		return session(args)
 	case verb == "report" && len(args) == 1:
 		return withRuns(args[0], func(runs []harness.Run, rest []string) error { return harness.Report(os.Stdout, runs, rest) })
+	case verb == "near" && len(args) == 1:
+		return withRuns(args[0], near)
+	case verb == "plot" && len(args) == 2:
+		return withRuns(args[0], func(runs []harness.Run, rest []string) error { return plot(args[1], runs, rest) })
 	case verb == "plan":
 		for _, r := range harness.Plan() {
 			fmt.Println(r.Name, r.Mechs)
@@ -65,6 +70,34 @@ func withRuns(path string, do func([]harness.Run, []string) error) error {
 // timeout ends a run that does not come to an end: most spinning queues crawl when there are more threads than cores.
 const timeout = 5 * time.Second
 
+// near prints the runs that may be compared, for benchstat.
+func near(runs []harness.Run, rest []string) error {
+	harness.Tag(runs)
+	for _, l := range rest {
+		fmt.Println(l)
+	}
+	for _, r := range runs {
+		if r.State == "near" {
+			fmt.Println(r.Line)
+		}
+	}
+	return nil
+}
+
+// plot writes the charts into a directory.
+func plot(dir string, runs []harness.Run, rest []string) error {
+	for _, p := range harness.Plots {
+		svg := harness.Plot(p.Title, p.Prefix, runs, rest)
+		if svg == "" {
+			continue
+		}
+		if err := os.WriteFile(filepath.Join(dir, p.File), []byte(svg), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func session(args []string) error {
 	flags := flag.NewFlagSet("run", flag.ExitOnError)
 	rows := flags.String("rows", "", "regular expression of the rows; millbench plan lists them")
@@ -73,6 +106,7 @@ func session(args []string) error {
 	out := flags.String("o", "results.txt", "file of results; runs that are on it are not repeated")
 	limit := flags.Duration("limit", 0, "stop after so long; the same command goes on")
 	peers := flags.String("peers", "peers/bin", "directory of the programs of the peers")
+	ref := flags.String("ref", "", "this program as built from another commit: every mechanism in Go is measured twice")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -80,7 +114,7 @@ func session(args []string) error {
 	if err != nil {
 		return err
 	}
-	s := harness.Session{Runner: harness.Runner{Peers: *peers, Self: self, Timeout: timeout}, Rounds: *rounds, Limit: *limit, Out: *out, Log: os.Stderr}
+	s := harness.Session{Runner: harness.Runner{Peers: *peers, Self: self, Ref: *ref, Timeout: timeout}, Rounds: *rounds, Limit: *limit, Out: *out, Log: os.Stderr}
 	if s.Rows, err = regexp.Compile(*rows); err != nil {
 		return err
 	}

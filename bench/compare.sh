@@ -1,0 +1,30 @@
+#!/bin/bash
+# compare.sh REF [ROUNDS] [ROWS] [MECHS]: measures millrace as it is here and as it was at REF, by turns, and has benchstat compare the two.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+ref=${1:?compare.sh REF: with which commit?}
+rounds=${2:-10} rows=${3:-'^(SPSC|Batch32|Typed32|MPMC/pairs=[12]|RoundTrip|Wake)/'} mechs=${4:-'^millrace-(spsc|mpmc)'}
+
+dir=$(mktemp -d)
+trap 'git worktree remove --force "$dir/tree" 2>/dev/null; rm -rf "$dir"' EXIT
+git worktree add --quiet --detach "$dir/tree" "$ref"
+# What measures is the same on both sides; only what is measured differs.
+rm -rf "$dir/tree/bench" "$dir/tree/internal/measure"
+cp -r bench "$dir/tree/bench"
+cp -r internal/measure "$dir/tree/internal/measure"
+(cd "$dir/tree/bench" && go build -o "$dir/old" ./millbench)
+(cd bench && go build -o "$dir/new" ./millbench)
+
+"$dir/new" run -ref "$dir/old" -rounds "$rounds" -rows "$rows" -mechs "$mechs" -o "$dir/all.txt"
+"$dir/new" near "$dir/all.txt" >"$dir/near.txt"
+for only in near all; do
+	grep '^Benchmark' "$dir/$only.txt" | grep '@ref ' | sed 's/@ref / /' >"$dir/$only-old.txt" || true
+	grep '^Benchmark' "$dir/$only.txt" | grep -v '@ref ' >"$dir/$only-new.txt" || true
+done
+which=near
+if [ "$(wc -l <"$dir/near-old.txt")" -lt $(($(wc -l <"$dir/all-old.txt") / 2)) ]; then
+	echo "fewer than half of the runs were undisturbed and near: all of them are compared, and say little"
+	which=all
+fi
+grep -v '^#\|^Benchmark' "$dir/all.txt"
+cd bench && go tool -modfile=../internal/tools/lint/go.mod benchstat -filter '.unit:(ns/op OR p50-ns OR p99-ns)' "$ref=$dir/$which-old.txt" "here=$dir/$which-new.txt"
