@@ -77,19 +77,26 @@ impl Consumer {
     /// Progress: wait-free (SPSC); lock-free (MPMC). A stalled producer delays the messages behind its claim.
     #[inline]
     pub fn receive(&mut self, buf: &mut [u8]) -> Result<usize> {
-        self.h.enter()?;
-        let r = match self.attempt(buf) {
-            Err(Error::Empty) => self.wait(None, |q| q.attempt(buf)),
-            r => r,
-        };
-        self.h.leave(r)
+        if let Some(n) = self.fast(buf) {
+            return if self.h.calm() { Ok(n) } else { self.h.leave(Ok(n)) };
+        }
+        self.receive_until(buf, None)
     }
 
     /// [`receive`](Consumer::receive) that gives up after a time, with [`Error::TimedOut`] or [`Error::Stalled`].
+    #[inline]
     pub fn receive_timeout(&mut self, buf: &mut [u8], timeout: Duration) -> Result<usize> {
+        if let Some(n) = self.fast(buf) {
+            return if self.h.calm() { Ok(n) } else { self.h.leave(Ok(n)) };
+        }
+        self.receive_until(buf, Instant::now().checked_add(timeout))
+    }
+
+    #[cold]
+    fn receive_until(&mut self, buf: &mut [u8], deadline: Option<Instant>) -> Result<usize> {
         self.h.enter()?;
         let r = match self.attempt(buf) {
-            Err(Error::Empty) => self.wait(Instant::now().checked_add(timeout), |q| q.attempt(buf)),
+            Err(Error::Empty) => self.wait(deadline, |q| q.attempt(buf)),
             r => r,
         };
         self.h.leave(r)
@@ -98,6 +105,13 @@ impl Consumer {
     /// Copies the next message out, or returns [`Error::Empty`], or [`Error::End`]. Blocks: never.
     #[inline]
     pub fn try_receive(&mut self, buf: &mut [u8]) -> Result<usize> {
+        if let Some(n) = self.fast(buf) {
+            return if self.h.calm() { Ok(n) } else { self.h.leave(Ok(n)) };
+        }
+        self.try_receive_slow(buf)
+    }
+
+    fn try_receive_slow(&mut self, buf: &mut [u8]) -> Result<usize> {
         self.h.enter()?;
         let r = match self.attempt(buf) {
             Err(Error::Empty) => self.poll(|q| q.attempt(buf)),
@@ -106,7 +120,19 @@ impl Consumer {
         self.h.leave(r)
     }
 
+    /// The common case: a message of one slot is ready, and was never given back.
     #[inline(always)]
+    fn fast(&mut self, buf: &mut [u8]) -> Option<usize> {
+        if !self.h.ready() {
+            return None;
+        }
+        if self.h.c.spsc {
+            self.spsc_fast(buf)
+        } else {
+            self.mpmc_fast(buf)
+        }
+    }
+
     fn attempt(&mut self, buf: &mut [u8]) -> Result<usize> {
         if self.h.c.spsc {
             self.spsc_receive(buf)
@@ -154,7 +180,26 @@ impl Consumer {
         Ok(Batch { q: self })
     }
 
+    /// Leases up to `limit` messages, at once or after a wait.
+    #[inline]
     fn take(&mut self, limit: usize, wait: Wait) -> Result<()> {
+        if limit != 0 && self.h.ready() {
+            let limit = limit.min(self.h.c.slots as usize);
+            self.lease.make_room(limit);
+            let taken = if self.h.c.spsc { self.spsc_lease_fast(limit) } else { self.mpmc_lease_fast(limit) };
+            if taken && self.h.calm() {
+                self.h.busy = true;
+                return Ok(());
+            }
+            if taken {
+                return self.taken(Ok(()));
+            }
+        }
+        self.take_slow(limit, wait)
+    }
+
+    #[cold]
+    fn take_slow(&mut self, limit: usize, wait: Wait) -> Result<()> {
         self.h.enter()?;
         if limit == 0 {
             return Err(Error::Misuse);
@@ -169,12 +214,15 @@ impl Consumer {
             },
             r => r,
         };
+        self.taken(r)
+    }
+
+    fn taken(&mut self, r: Result<()>) -> Result<()> {
         self.h.leave(r)?;
         self.h.busy = true;
         Ok(())
     }
 
-    #[inline]
     fn lease(&mut self, limit: usize) -> Result<()> {
         if self.h.c.spsc {
             self.spsc_lease(limit)
@@ -189,21 +237,24 @@ impl Consumer {
     }
 
     /// Counts the messages of the new lease.
+    #[inline]
     pub(crate) fn count_taken(&self) {
         order::bump(&self.h.me().received, self.lease.count as u64);
-        let again = self.lease.again();
+        let again = self.lease.again;
         if again > 0 {
             order::bump(&self.h.me().redelivered, again);
         }
     }
 
     /// L4: notes the first message that is still held, or none.
+    #[inline]
     pub(crate) fn unhold(&self) {
         let held = if self.lease.open() { self.lease.at(self.lease.next).p.wrapping_add(1) } else { 0 };
         self.h.hold(held);
     }
 
     /// Releases the messages up to index `i`.
+    #[inline]
     fn release(&mut self, i: usize) {
         if self.h.own() {
             if self.h.c.spsc {
@@ -234,6 +285,7 @@ impl Consumer {
     }
 
     /// The end of a guard object: releases what is left; while a panic unwinds, gives it back as if the consumer had died.
+    #[inline]
     fn finish(&mut self) {
         if !self.lease.open() {
             self.h.idle();

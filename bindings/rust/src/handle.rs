@@ -32,6 +32,7 @@ impl Blockage {
 
 pub(crate) struct Handle {
     pub(crate) c: Core,
+    me: *const Participant, // valid as long as shared
     pub(crate) shared: Arc<Shared>,
     pub(crate) id: u32,
     pub(crate) role: Role,
@@ -49,12 +50,16 @@ pub(crate) struct Handle {
     pub(crate) stalled: StallWatch,
 }
 
+// SAFETY: the pointer leads to shared memory, which has no thread.
+unsafe impl Send for Handle {}
+
 impl Handle {
     /// Begins a session in the role, R1..R5.
     pub(crate) fn register(shared: &Arc<Shared>, role: Role) -> Result<Handle> {
         let (id, lock, publish) = shared.register(role)?;
         Ok(Handle {
             c: shared.core,
+            me: shared.core.participant(id),
             shared: shared.clone(),
             id,
             role,
@@ -75,20 +80,28 @@ impl Handle {
 
     #[inline(always)]
     pub(crate) fn me(&self) -> &Participant {
-        self.c.participant(self.id)
+        // SAFETY: the entry lies in the mapping, which shared keeps.
+        unsafe { &*self.me }
     }
 
-    /// Begins a call.
+    /// Whether nothing has happened that a call must look at.
     #[inline(always)]
+    pub(crate) fn calm(&self) -> bool {
+        TROUBLE.load(Ordering::Relaxed) == self.calm
+    }
+
+    /// Begins a call: see [`enter`](Handle::enter). A call on the fast path answers a bool or an Option, which travel in registers; everything
+    /// that can fail comes later, in functions that are not inlined.
+    #[inline(always)]
+    pub(crate) fn ready(&self) -> bool {
+        self.calm() && !self.busy
+    }
+
+    /// Begins a call, or says why not.
     pub(crate) fn enter(&mut self) -> Result<()> {
-        if TROUBLE.load(Ordering::Relaxed) == self.calm && !self.busy {
+        if self.ready() {
             return Ok(());
         }
-        self.enter_slow()
-    }
-
-    #[cold]
-    fn enter_slow(&mut self) -> Result<()> {
         self.look()?;
         match &self.broken {
             Some(e) => Err(Error::Format(Box::new(e.clone()))),
@@ -111,16 +124,7 @@ impl Handle {
     }
 
     /// Ends a call.
-    #[inline(always)]
     pub(crate) fn leave<T>(&mut self, r: Result<T>) -> Result<T> {
-        if r.is_ok() && TROUBLE.load(Ordering::Relaxed) == self.calm {
-            return r;
-        }
-        self.leave_slow(r)
-    }
-
-    #[cold]
-    fn leave_slow<T>(&mut self, r: Result<T>) -> Result<T> {
         if self.shared.seg.map.lost() {
             return Err(Error::SegmentLost);
         }

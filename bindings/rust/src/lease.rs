@@ -15,6 +15,7 @@ pub(crate) struct Item {
 pub(crate) struct Lease {
     pub(crate) next: usize,
     pub(crate) count: usize,
+    pub(crate) again: u64, // messages that were given back before
     items: Vec<Item>,
     pub(crate) shared: bool, // MPMC: all items are in one extent, whose word is the first one's; otherwise each has its own
     pub(crate) end: u64,     // MPMC: end of that extent
@@ -22,14 +23,16 @@ pub(crate) struct Lease {
 
 impl Lease {
     pub(crate) fn new() -> Lease {
-        Lease { next: 0, count: 0, items: Vec::with_capacity(1), shared: false, end: 0 }
+        Lease { next: 0, count: 0, again: 0, items: Vec::with_capacity(1), shared: false, end: 0 }
     }
 
+    #[inline]
     pub(crate) fn open(&self) -> bool {
         self.next < self.count
     }
 
     /// Makes room for `limit` messages, so that nothing is allocated while words are changed.
+    #[inline]
     pub(crate) fn make_room(&mut self, limit: usize) {
         if self.items.capacity() < limit {
             self.items.clear();
@@ -37,16 +40,23 @@ impl Lease {
         }
     }
 
+    /// Starts anew with no message.
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        self.items.clear();
+        (self.next, self.count, self.shared, self.again) = (0, 0, false, 0);
+    }
+
     /// Starts anew with one message.
     #[inline]
     pub(crate) fn begin(&mut self, it: Item) {
-        self.items.clear();
-        (self.next, self.count, self.shared) = (0, 0, false);
+        self.clear();
         self.add(it);
     }
 
     #[inline]
     pub(crate) fn add(&mut self, it: Item) {
+        self.again += u64::from(it.given > 0);
         self.items.push(it);
         self.count += 1;
     }
@@ -54,10 +64,5 @@ impl Lease {
     #[inline]
     pub(crate) fn at(&self, i: usize) -> Item {
         self.items[i]
-    }
-
-    /// How many messages were given back before.
-    pub(crate) fn again(&self) -> u64 {
-        self.items.iter().filter(|it| it.given > 0).count() as u64
     }
 }

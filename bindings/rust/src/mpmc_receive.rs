@@ -85,31 +85,29 @@ impl Consumer {
         best
     }
 
-    /// Copies the next message out and releases it, C2..C7. It changes nothing when `buf` is too small.
-    #[inline]
-    pub(crate) fn mpmc_receive(&mut self, buf: &mut [u8]) -> Result<usize> {
+    /// Copies the message at the own candidate out and releases it, if it is ready, of one slot and never given back, and fits.
+    #[inline(always)]
+    pub(crate) fn mpmc_fast(&mut self, buf: &mut [u8]) -> Option<usize> {
         let c = &self.h.c;
         let p = self.pos;
         let e = c.entry(p);
         let w = order::load(&e.state); // C2
         let next = p.wrapping_add(1);
-        // The common case: one slot, never given back. C0 behind it.
-        if w == ready_word(next, 0) && order::load(&c.ctl().returns) == self.seen {
-            let payload = c.single(p, order::peek(&e.length)); // C3
-            if let Some(n) = payload.and_then(|x| x.get(buf)) {
-                // C4. Release: the payload has been read before the slot is handed back.
-                if order::cas_publish(&e.state, w, free_word(p.wrapping_add(c.slots)), self.h.fenced) {
-                    self.received(p, next, 1);
-                    self.h.wake_producers();
-                    return Ok(n);
-                }
-            }
+        if w != ready_word(next, 0) || order::load(&c.ctl().returns) != self.seen {
+            return None; // C0
         }
-        self.mpmc_receive_slow(buf)
+        let n = c.single(p, order::peek(&e.length))?.get(buf)?; // C3
+                                                                // C4. Release: the payload has been read before the slot is handed back.
+        if !order::cas_publish(&e.state, w, free_word(p.wrapping_add(c.slots)), self.h.fenced) {
+            return None;
+        }
+        self.received(p, next, 1);
+        self.h.wake_producers();
+        Some(n)
     }
 
-    #[cold]
-    fn mpmc_receive_slow(&mut self, buf: &mut [u8]) -> Result<usize> {
+    /// Copies the next message out and releases it, C2..C7. It changes nothing when `buf` is too small.
+    pub(crate) fn mpmc_receive(&mut self, buf: &mut [u8]) -> Result<usize> {
         let c = self.h.c;
         for _ in 0..c.max_steps {
             let f = self.mpmc_find()?;
@@ -169,6 +167,32 @@ impl Consumer {
         }
     }
 
+    /// Takes the message at the own candidate and up to `limit - 1` behind it, if it is ready, of one slot and never given back.
+    #[inline]
+    pub(crate) fn mpmc_lease_fast(&mut self, limit: usize) -> bool {
+        let c = &self.h.c;
+        let p = self.pos;
+        let w = order::load(c.state(p)); // C2
+        let e = p.wrapping_add(1);
+        if w != ready_word(e, 0) || order::load(&c.ctl().returns) != self.seen {
+            return false; // C0
+        }
+        let Some(payload) = c.single(p, order::peek(&c.entry(p).length)) else { return false }; // C3
+        self.lease.begin(Item { p, e, payload, given: 0 });
+        let end = if limit > 1 { self.extend(Found { p, w, e }, limit) } else { e };
+        self.h.hold(e); // L1
+        let taken = order::cas(self.h.c.state(p), w, taken_word(end, self.h.id, 0)); // L2
+        if taken {
+            (self.lease.end, self.lease.shared) = (end, true);
+            self.passed(p, end);
+            self.count_taken();
+        } else {
+            self.lease.clear();
+            self.h.hold(0);
+        }
+        taken
+    }
+
     /// Takes the next 1 to `limit` messages, L1, L2.
     pub(crate) fn mpmc_lease(&mut self, limit: usize) -> Result<()> {
         let c = self.h.c;
@@ -218,15 +242,23 @@ impl Consumer {
     }
 
     /// Adds the committed messages behind the first that nobody has passed, and returns the end of the last (I2).
+    #[inline]
     fn extend(&mut self, first: Found, limit: usize) -> u64 {
         let c = self.h.c;
         let mut end = first.e;
         let mut x = end;
         while self.lease.count < limit && x.wrapping_sub(first.p) < c.slots {
             let w = order::load(c.state(x)); // C2
+            let next = x.wrapping_add(1);
+            if w == ready_word(next, 0) && next.wrapping_sub(first.p) <= c.slots {
+                let Some(payload) = c.single(x, order::peek(&c.entry(x).length)) else { break }; // C3
+                self.lease.add(Item { p: x, e: next, payload, given: 0 });
+                (x, end) = (next, next);
+                continue;
+            }
             let (s, e) = stand(w, x, c.slots);
             if s == Stand::Passed {
-                x = x.wrapping_add(1); // skipped, discarded or padding
+                x = next; // skipped, discarded or padding
                 continue;
             }
             if s != Stand::Ready || given_back(w) != 0 || e.wrapping_sub(first.p) > c.slots {
@@ -258,6 +290,7 @@ impl Consumer {
     }
 
     /// Releases the messages up to index `i`, L3, L4.
+    #[inline]
     pub(crate) fn mpmc_release(&mut self, i: usize) {
         if self.lease.shared {
             let (p, m) = self.cut(i);

@@ -25,31 +25,36 @@ pub(crate) struct Extent {
 }
 
 impl Producer {
-    #[inline]
-    pub(crate) fn mpmc_send(&mut self, msg: &[u8]) -> Result<()> {
+    /// Sends a message of one slot, if the slot at the own candidate is free for it.
+    #[inline(always)]
+    pub(crate) fn mpmc_fast(&mut self, msg: &[u8]) -> bool {
         let c = &self.h.c;
-        let n = msg.len() as u64;
-        if n > c.slot_size {
-            return self.mpmc_send_large(msg);
-        }
-        let mut t = self.pos;
-        // P3. Acquire: the consumer has read the payload that is overwritten next.
-        if !order::cas(c.state(t), free_word(t), claimed_word(t.wrapping_add(1), self.h.id)) {
-            t = self.mpmc_claim(1)?.head;
+        let t = self.pos;
+        // The acquire of the claim: the consumer has read the payload that is overwritten next.
+        if msg.len() as u64 > c.slot_size || self.mpmc_claim_fast().is_none() {
+            return false;
         }
         let c = &self.h.c;
-        let (payload, length) = c.place(t, n);
+        let (payload, length) = c.place(t, msg.len() as u64);
         payload.put(msg);
         let e = c.entry(t);
         order::write(&e.length, length); // P4
         order::publish(&e.state, ready_word(t.wrapping_add(1), 0), self.h.fenced); // P6
         self.advance(t, t.wrapping_add(1), 1);
         self.h.wake_consumers(1);
-        Ok(())
+        true
     }
 
-    #[cold]
-    fn mpmc_send_large(&mut self, msg: &[u8]) -> Result<()> {
+    /// Claims the slot at the own candidate, if it is free for it: P3.
+    #[inline(always)]
+    pub(crate) fn mpmc_claim_fast(&mut self) -> Option<Extent> {
+        let t = self.pos;
+        let end = t.wrapping_add(1);
+        let claimed = order::cas(self.h.c.state(t), free_word(t), claimed_word(end, self.h.id));
+        claimed.then_some(Extent { head: t, at: t, end })
+    }
+
+    pub(crate) fn mpmc_send(&mut self, msg: &[u8]) -> Result<()> {
         let n = msg.len() as u64;
         self.fits(n)?;
         let x = self.mpmc_claim(self.h.c.slots_for(n))?;

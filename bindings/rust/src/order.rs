@@ -52,13 +52,13 @@ pub(crate) fn load<W: Word>(w: &W) -> W::Value {
     w.get(Ordering::Acquire)
 }
 
-/// rlx: F0 P4 S3 S5 D2 R3 X2 (ended) V6 (held, ended). What comes later publishes it.
+/// rlx: F0 P4 S3 D2 R3 X2 (ended) V6 (held, ended). What comes later publishes it.
 #[inline(always)]
 pub(crate) fn write<W: Word>(w: &W, v: W::Value) {
     w.put(v, Ordering::Relaxed)
 }
 
-/// rel: F1 P5 P7 C5 C6 S2 S4 (all but the last of a batch) S5 D2 D5 L2 (lease_end) L3 L4 J1 J2 J3 J4 X6.
+/// rel: F1 P5 P7 C5 C6 S2 S3 (length of a run that is rewritten) S5 D2 D5 L2 (lease_end) L3 L4 J1 J2 J3 J4 X6.
 #[inline(always)]
 pub(crate) fn store<W: Word>(w: &W, v: W::Value) {
     w.put(v, Ordering::Release)

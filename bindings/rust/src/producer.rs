@@ -59,19 +59,26 @@ impl Producer {
     /// Failure: when it returned Ok the message stays until a consumer has released it, whoever dies.
     #[inline]
     pub fn send(&mut self, msg: &[u8]) -> Result<()> {
-        self.h.enter()?;
-        let r = match self.attempt(msg) {
-            Err(Error::Full) => self.wait(None, |p| p.attempt(msg)),
-            r => r,
-        };
-        self.h.leave(r)
+        if self.fast(msg) {
+            return if self.h.calm() { Ok(()) } else { self.h.leave(Ok(())) };
+        }
+        self.send_until(msg, None)
     }
 
     /// [`send`](Producer::send) that gives up after a time, with [`Error::TimedOut`] or [`Error::Stalled`].
+    #[inline]
     pub fn send_timeout(&mut self, msg: &[u8], timeout: Duration) -> Result<()> {
+        if self.fast(msg) {
+            return if self.h.calm() { Ok(()) } else { self.h.leave(Ok(())) };
+        }
+        self.send_until(msg, Instant::now().checked_add(timeout))
+    }
+
+    #[cold]
+    fn send_until(&mut self, msg: &[u8], deadline: Option<Instant>) -> Result<()> {
         self.h.enter()?;
         let r = match self.attempt(msg) {
-            Err(Error::Full) => self.wait(Instant::now().checked_add(timeout), |p| p.attempt(msg)),
+            Err(Error::Full) => self.wait(deadline, |p| p.attempt(msg)),
             r => r,
         };
         self.h.leave(r)
@@ -80,6 +87,13 @@ impl Producer {
     /// Commits a copy of `msg`, or returns [`Error::Full`]. Blocks: never.
     #[inline]
     pub fn try_send(&mut self, msg: &[u8]) -> Result<()> {
+        if self.fast(msg) {
+            return if self.h.calm() { Ok(()) } else { self.h.leave(Ok(())) };
+        }
+        self.try_send_slow(msg)
+    }
+
+    fn try_send_slow(&mut self, msg: &[u8]) -> Result<()> {
         self.h.enter()?;
         let mut r = self.attempt(msg);
         if matches!(r, Err(Error::Full)) && self.unblock() {
@@ -88,7 +102,12 @@ impl Producer {
         self.h.leave(r)
     }
 
+    /// The common case: one slot, and it is free.
     #[inline(always)]
+    fn fast(&mut self, msg: &[u8]) -> bool {
+        self.h.ready() && if self.h.c.spsc { self.spsc_fast(msg) } else { self.mpmc_fast(msg) }
+    }
+
     fn attempt(&mut self, msg: &[u8]) -> Result<()> {
         if self.h.c.spsc {
             self.spsc_send(msg)
@@ -109,13 +128,36 @@ impl Producer {
         self.reserve_until(n, Instant::now().checked_add(timeout))
     }
 
+    #[inline]
     fn reserve_until(&mut self, n: usize, deadline: Option<Instant>) -> Result<Reservation<'_>> {
+        if self.fast_claim(n as u64) {
+            return Ok(Reservation { p: self });
+        }
+        self.reserve_slow(n, deadline)
+    }
+
+    #[cold]
+    fn reserve_slow(&mut self, n: usize, deadline: Option<Instant>) -> Result<Reservation<'_>> {
         self.h.enter()?;
         let r = match self.claim(n as u64) {
             Err(Error::Full) => self.wait(deadline, |p| p.claim(n as u64)),
             r => r,
         };
         self.reserved(r)
+    }
+
+    /// The common case: one slot, and it is free.
+    #[inline]
+    fn fast_claim(&mut self, n: u64) -> bool {
+        if !self.h.ready() || n > self.h.c.slot_size {
+            return false;
+        }
+        let extent = if self.h.c.spsc { self.spsc_reserve_fast() } else { self.mpmc_claim_fast() };
+        if let Some(extent) = extent {
+            self.opened(extent, n);
+            self.h.busy = true;
+        }
+        extent.is_some()
     }
 
     /// Claims room for a message of `n` bytes, or returns [`Error::Full`]. Blocks: never.
@@ -132,10 +174,16 @@ impl Producer {
         self.fits(n)?;
         let k = self.h.c.slots_for(n);
         let extent = if self.h.c.spsc { self.spsc_reserve(k)? } else { self.mpmc_claim(k)? };
+        self.opened(extent, n);
+        Ok(())
+    }
+
+    /// Notes an open reservation.
+    #[inline]
+    fn opened(&mut self, extent: Extent, n: u64) {
         let (payload, length) = self.h.c.place(extent.at, n);
         self.open = Some(Claim { extent, payload, length });
         self.h.hold(extent.head.wrapping_add(1));
-        Ok(())
     }
 
     fn reserved(&mut self, r: Result<()>) -> Result<Reservation<'_>> {
@@ -150,6 +198,7 @@ impl Producer {
     }
 
     /// Ends the open reservation: commits `n` bytes of it, or none.
+    #[inline]
     fn settle(&mut self, n: Option<u64>) {
         let Some(claim) = self.open.take() else { return };
         self.h.idle();
@@ -232,6 +281,9 @@ impl Reservation<'_> {
             return Err(Error::TooLarge { got: n, max });
         }
         self.p.settle(Some(n as u64));
+        if self.p.h.calm() {
+            return Ok(());
+        }
         let r = self.p.h.look();
         if matches!(r, Err(Error::Closed)) && self.p.h.own() {
             return Ok(()); // stopped, but committed

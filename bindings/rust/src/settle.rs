@@ -127,7 +127,7 @@ impl Core {
 
     /// J4: makes the entry at `m` that of a message of `size` bytes in its data cell.
     fn write_single(&self, m: u64, size: u64) {
-        order::write(&self.entry(m).length, size); // S3
+        order::store(&self.entry(m).length, size); // S3: at the head of a run not before J4
         order::store(self.state(m), spsc_word(m.wrapping_add(1), 0)); // J4
     }
 

@@ -85,25 +85,23 @@ impl Consumer {
         self.h.wake_producers(); // D6
     }
 
-    /// Copies the next message out, D1..D6. It changes nothing when `buf` is too small.
-    #[inline]
-    pub(crate) fn spsc_receive(&mut self, buf: &mut [u8]) -> Result<usize> {
+    /// Copies the message at the own position out, if it is ready, of one slot and never given back, and fits. In a run no word is valid.
+    #[inline(always)]
+    pub(crate) fn spsc_fast(&mut self, buf: &mut [u8]) -> Option<usize> {
         let c = &self.h.c;
         let h = self.pos;
         let next = h.wrapping_add(1);
         let e = c.entry(h);
-        // D1. The common case: one slot, never given back.
-        if order::load(&e.state) == spsc_word(next, 0) {
-            let payload = c.single(h, order::peek(&e.length)); // D2
-            if let Some(n) = payload.and_then(|x| x.get(buf)) {
-                self.consumed(h, next, 1);
-                return Ok(n);
-            }
+        if order::load(&e.state) != spsc_word(next, 0) {
+            return None; // D1
         }
-        self.spsc_receive_slow(buf)
+        let n = c.single(h, order::peek(&e.length))?.get(buf)?; // D2
+        self.consumed(h, next, 1);
+        Some(n)
     }
 
-    fn spsc_receive_slow(&mut self, buf: &mut [u8]) -> Result<usize> {
+    /// Copies the next message out, D1..D6. It changes nothing when `buf` is too small.
+    pub(crate) fn spsc_receive(&mut self, buf: &mut [u8]) -> Result<usize> {
         let it = self.spsc_find()?;
         let Some(n) = it.payload.get(buf) else {
             return Err(Error::ShortBuffer { need: it.payload.len as usize });
@@ -124,33 +122,76 @@ impl Consumer {
         }
     }
 
+    /// Takes the message at the own position and up to `limit - 1` of the same kind behind it, if it is ready, of one slot and never given
+    /// back, or one of a run.
+    #[inline]
+    pub(crate) fn spsc_lease_fast(&mut self, limit: usize) -> bool {
+        let first = self.pos;
+        self.lease.clear();
+        let in_run = distance(self.run_end, first) > 0;
+        while self.lease.count < limit {
+            let it = if in_run { (distance(self.run_end, self.pos) > 0).then(|| self.run_item(self.pos)) } else { self.simple_item() };
+            let Some(it) = it else { break };
+            self.lease.add(it);
+            self.pos = it.e;
+        }
+        if !self.lease.open() || !in_run && self.lease.count < limit {
+            return self.lease.open() && self.spsc_lease_rest(limit, first);
+        }
+        self.spsc_leased(first);
+        true
+    }
+
+    /// The message at the own position, if it is ready, of one slot and never given back.
+    #[inline(always)]
+    fn simple_item(&self) -> Option<Item> {
+        let c = &self.h.c;
+        let (p, e) = (self.pos, self.pos.wrapping_add(1));
+        if order::load(c.state(p)) != spsc_word(e, 0) {
+            return None; // D1
+        }
+        let payload = c.single(p, order::peek(&c.entry(p).length))?; // D2
+        Some(Item { p, e, payload, given: 0 })
+    }
+
+    /// L1, L2: notes the lease from `first` to the own position.
+    #[inline]
+    fn spsc_leased(&mut self, first: u64) {
+        self.h.hold(first.wrapping_add(1));
+        order::store(&self.h.c.ctl().lease_end, self.pos);
+        self.count_taken();
+    }
+
+    /// Goes on with a lease of single messages from `first` on, with messages of every kind.
+    fn spsc_lease_rest(&mut self, limit: usize, first: u64) -> bool {
+        while self.lease.count < limit {
+            let Ok(it) = self.spsc_find() else { break }; // what is wrong there shows when its turn comes
+            self.lease.add(it);
+            self.pos = it.e;
+        }
+        self.spsc_leased(first);
+        true
+    }
+
     /// Takes the next 1 to `limit` messages: those of one run, or single ones up to the next run.
     pub(crate) fn spsc_lease(&mut self, limit: usize) -> Result<()> {
         let first = self.spsc_find()?;
         self.lease.begin(first);
         self.pos = first.e;
-        let in_run = distance(self.run_end, first.p) > 0;
-        while self.lease.count < limit {
-            let it = if !in_run {
-                match self.spsc_find() {
-                    Ok(it) => it,
-                    Err(_) => break, // what is wrong there shows when its turn comes
-                }
-            } else if distance(self.run_end, self.pos) > 0 {
-                self.run_item(self.pos)
-            } else {
-                break;
-            };
-            self.lease.add(it);
-            self.pos = it.e;
+        while distance(self.run_end, self.pos) > 0 && self.lease.count < limit {
+            self.lease.add(self.run_item(self.pos));
+            self.pos = self.pos.wrapping_add(1);
         }
-        self.h.hold(first.p.wrapping_add(1)); // L1
-        order::store(&self.h.c.ctl().lease_end, self.pos); // L2
-        self.count_taken();
+        if distance(self.run_end, first.p) > 0 {
+            self.spsc_leased(first.p);
+        } else {
+            self.spsc_lease_rest(limit, first.p);
+        }
         Ok(())
     }
 
     /// Releases the messages up to index `i`.
+    #[inline]
     pub(crate) fn spsc_release(&mut self, i: usize) {
         let mut e = self.lease.at(i).e;
         self.lease.next = i + 1;

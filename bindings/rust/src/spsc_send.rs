@@ -38,27 +38,40 @@ impl Producer {
         Err(self.full(e.wrapping_sub(c.slots)))
     }
 
-    #[inline]
-    pub(crate) fn spsc_send(&mut self, msg: &[u8]) -> Result<()> {
-        let n = msg.len() as u64;
-        let mut k = 1;
-        if n > self.h.c.slot_size {
-            self.fits(n)?;
-            k = self.h.c.slots_for(n);
-            self.step_to(k)?;
+    /// Sends a message of one slot, if the private copy of the limit says that there is room.
+    #[inline(always)]
+    pub(crate) fn spsc_fast(&mut self, msg: &[u8]) -> bool {
+        let c = &self.h.c;
+        let fits = msg.len() as u64 <= c.slot_size && self.pos.wrapping_add(1).wrapping_sub(self.limit) <= c.slots;
+        if fits {
+            self.spsc_put(msg, 1);
         }
+        fits
+    }
+
+    pub(crate) fn spsc_send(&mut self, msg: &[u8]) -> Result<()> {
+        self.fits(msg.len() as u64)?;
+        let k = self.h.c.slots_for(msg.len() as u64);
+        self.step_to(k)?;
         let end = self.pos.wrapping_add(k);
         if end.wrapping_sub(self.limit) > self.h.c.slots {
             self.room(end)?;
         }
+        self.spsc_put(msg, k);
+        Ok(())
+    }
+
+    /// S3 to S6: fills and publishes the next `k` slots.
+    #[inline(always)]
+    fn spsc_put(&mut self, msg: &[u8], k: u64) {
         let c = &self.h.c;
-        let (payload, length) = c.place(self.pos, n);
+        let end = self.pos.wrapping_add(k);
+        let (payload, length) = c.place(self.pos, msg.len() as u64);
         payload.put(msg);
         let e = c.entry(self.pos);
         order::write(&e.length, length); // S3
         order::publish(&e.state, spsc_word(end, 0), self.h.fenced); // S4
         self.committed(end, 1);
-        Ok(())
     }
 
     /// S2: makes sure that `k` slots from the own position on do not wrap, by padding if need be. Nothing is published unless there is room
@@ -89,7 +102,7 @@ impl Producer {
         let c = &self.h.c;
         if self.hinted / HINT_EVERY != e / HINT_EVERY || c.slots <= HINT_SMALL {
             self.hinted = e;
-            order::write(&c.ctl().producer_position, e); // S5
+            order::store(&c.ctl().producer_position, e); // S5
         }
         self.pos = e;
         order::bump(&self.h.me().sent, messages);
@@ -103,8 +116,21 @@ impl Producer {
         if t.wrapping_add(k).wrapping_sub(self.limit) > self.h.c.slots {
             self.room(t.wrapping_add(k))?;
         }
+        Ok(self.reserved_at(k))
+    }
+
+    /// Makes room for one slot, if the private copy of the limit says that there is some.
+    #[inline(always)]
+    pub(crate) fn spsc_reserve_fast(&mut self) -> Option<Extent> {
+        let fits = self.pos.wrapping_add(1).wrapping_sub(self.limit) <= self.h.c.slots;
+        fits.then(|| self.reserved_at(1))
+    }
+
+    #[inline(always)]
+    fn reserved_at(&mut self, k: u64) -> Extent {
+        let t = self.pos;
         order::write(&self.h.c.ctl().reserved_position, t.wrapping_add(1)); // S3
-        Ok(Extent { head: t, at: t, end: t.wrapping_add(k) })
+        Extent { head: t, at: t, end: t.wrapping_add(k) }
     }
 
     /// Commits `n` bytes of a reservation.
