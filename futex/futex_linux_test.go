@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"os/signal"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -67,7 +68,9 @@ func TestWakeOfBadAddressIsAnError(t *testing.T) {
 	mem, _ := sharedMemory(t)
 	_, err := Wake(word32(mem, 2), 1)
 	require.ErrorIs(t, err, unix.EINVAL)
-	require.ErrorIs(t, Wait(word32(mem, 2), 0, long), unix.EINVAL)
+	if runtime.GOARCH == "amd64" { // elsewhere the load that saves the system call faults
+		require.ErrorIs(t, Wait(word32(mem, 2), 0, long), unix.EINVAL)
+	}
 }
 
 // TestSignalsDoNotEndWaits sends signals at the sleeping threads: those of the runtime and those that somebody handles.
