@@ -20,7 +20,7 @@ CWARN := -Wall -Wextra -pedantic -Wconversion -Werror
 .PHONY: c-test
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: go-version ## build bin/millrace
 	$(GO) build -trimpath -o bin/millrace ./cmd/millrace
@@ -60,6 +60,21 @@ weak: ## the algorithms in C form under the C11 memory model, and every order lo
 .PHONY: recover-time
 recover-time: ## kill a participant in each state while another waits for it: how long until that one goes on; MILLRACE_KILLS=100 for figures
 	$(GO) test -count=1 -v -timeout=1h -tags testpoint ./tests/recovery $(TESTFLAGS)
+
+.PHONY: mutants mutants-check mutants-update
+SUITES ?=
+mutants: ## every mutant of every suite in one table; half an hour, or SUITES="model weak" for half a minute
+	$(GO) run ./tests/mutants $(SUITES)
+
+mutants-check: ## run the mutants of the model and of the C form, and fail when docs/MUTANTS.md has others
+	$(GO) run ./tests/mutants -check model weak
+
+mutants-update: ## run the mutants, SUITES or all, and write docs/MUTANTS.md
+	$(GO) run ./tests/mutants -update $(SUITES)
+
+.PHONY: arm64
+arm64: ## the core's tests and an exchange of messages on arm64, under qemu-user; needs qemu-aarch64
+	MILLRACE_ARM64=1 $(GO) test -count=1 -v $(TESTFLAGS) ./tests/arm64
 
 lint: ## vet, staticcheck, the rules of the project
 	$(GO) vet ./...
