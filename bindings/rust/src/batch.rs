@@ -8,6 +8,13 @@ use crate::order;
 use crate::producer::Producer;
 use crate::word::*;
 
+/// What the messages of a batch have in common.
+#[derive(Clone, Copy)]
+struct Shape {
+    even: bool,  // one size
+    small: bool, // one slot each
+}
+
 impl Producer {
     /// Commits copies of `msgs`, in order.
     ///
@@ -26,11 +33,11 @@ impl Producer {
     fn batch_until(&mut self, msgs: &[&[u8]], deadline: Option<Instant>) -> std::result::Result<(), Partial> {
         let mut sent = 0;
         let r = self.h.enter().and_then(|()| {
-            self.check(msgs)?;
+            let shape = self.shape(msgs)?;
             while sent < msgs.len() {
                 let rest = &msgs[sent..];
-                sent += match self.send_part(rest) {
-                    Err(Error::Full) => self.wait(deadline, |p| p.send_part(rest))?,
+                sent += match self.send_part(rest, shape) {
+                    Err(Error::Full) => self.wait(deadline, |p| p.send_part(rest, shape))?,
                     r => r?,
                 };
             }
@@ -43,12 +50,12 @@ impl Producer {
     pub fn try_send_batch(&mut self, msgs: &[&[u8]]) -> std::result::Result<(), Partial> {
         let mut sent = 0;
         let r = self.h.enter().and_then(|()| {
-            self.check(msgs)?;
+            let shape = self.shape(msgs)?;
             let mut repaired = false;
             while sent < msgs.len() {
                 let rest = &msgs[sent..];
-                let n = match self.send_part(rest) {
-                    Err(Error::Full) => self.send_prefix(rest)?,
+                let n = match self.send_part(rest, shape) {
+                    Err(Error::Full) => self.send_prefix(rest, shape)?,
                     r => r?,
                 };
                 sent += n;
@@ -64,13 +71,24 @@ impl Producer {
         self.h.leave(r).map_err(|error| Partial { sent, error })
     }
 
-    fn check(&self, msgs: &[&[u8]]) -> Result<()> {
-        msgs.iter().map(|m| m.len() as u64).max().map_or(Ok(()), |n| self.fits(n))
+    /// Checks every size, and notes what they have in common.
+    fn shape(&self, msgs: &[&[u8]]) -> Result<Shape> {
+        let first = msgs.first().map_or(0, |m| m.len());
+        let (mut largest, mut even) = (first, true);
+        for m in msgs {
+            largest = largest.max(m.len());
+            even &= m.len() == first;
+        }
+        self.fits(largest as u64)?;
+        Ok(Shape { even, small: largest as u64 <= self.h.c.slot_size })
     }
 
     /// How many messages make up the next part: as many as need at most half of the slots.
-    fn part(&self, msgs: &[&[u8]]) -> usize {
+    fn part(&self, msgs: &[&[u8]], shape: Shape) -> usize {
         let c = &self.h.c;
+        if shape.small {
+            return msgs.len().min(c.max_slots as usize);
+        }
         let mut slots = 0;
         msgs.iter()
             .take_while(|m| {
@@ -81,8 +99,12 @@ impl Producer {
     }
 
     /// How many of `msgs` fit when they are laid out from `t` on and end at `room` at the latest, where they end, and the padding among them.
-    fn lay_out(&self, msgs: &[&[u8]], t: u64, room: u64) -> (usize, u64, u64) {
+    fn lay_out(&self, msgs: &[&[u8]], shape: Shape, t: u64, room: u64) -> (usize, u64, u64) {
         let c = &self.h.c;
+        if shape.small {
+            let n = (distance(room, t).max(0) as u64).min(msgs.len() as u64);
+            return (n as usize, t.wrapping_add(n), 0);
+        }
         let (mut end, mut padding) = (t, 0);
         for (i, m) in msgs.iter().enumerate() {
             let k = c.slots_for(m.len() as u64);
@@ -98,22 +120,22 @@ impl Producer {
     }
 
     /// Commits the whole next part of `msgs`, or returns `Full`.
-    fn send_part(&mut self, msgs: &[&[u8]]) -> Result<usize> {
+    fn send_part(&mut self, msgs: &[&[u8]], shape: Shape) -> Result<usize> {
         let c = self.h.c;
-        let n = self.part(msgs);
+        let n = self.part(msgs, shape);
         let msgs = &msgs[..n];
         if c.spsc {
             let far = self.pos.wrapping_add(2 * c.slots);
-            let (_, end, _) = self.lay_out(msgs, self.pos, far);
+            let (_, end, _) = self.lay_out(msgs, shape, self.pos, far);
             if end.wrapping_sub(self.limit) > c.slots {
                 self.room(end)?;
             }
-            self.spsc_batch(msgs);
+            self.spsc_batch(msgs, shape);
             return Ok(n);
         }
         for _ in 0..c.max_steps {
             let (t, w) = self.mpmc_peek()?;
-            let (_, end, padding) = self.lay_out(msgs, t, t.wrapping_add(2 * c.slots));
+            let (_, end, padding) = self.lay_out(msgs, shape, t, t.wrapping_add(2 * c.slots));
             let q = c.first_used(t.wrapping_add(1), end);
             if q != end {
                 if order::load(c.state(t)) != w {
@@ -130,16 +152,16 @@ impl Producer {
     }
 
     /// Commits the longest prefix of the next part that fits, which may be nothing.
-    fn send_prefix(&mut self, msgs: &[&[u8]]) -> Result<usize> {
+    fn send_prefix(&mut self, msgs: &[&[u8]], shape: Shape) -> Result<usize> {
         let c = self.h.c;
-        let msgs = &msgs[..self.part(msgs)];
+        let msgs = &msgs[..self.part(msgs, shape)];
         if c.spsc {
             match self.room(self.pos.wrapping_add(c.slots)) {
                 Ok(()) | Err(Error::Full) => {} // it learned all there is
                 Err(e) => return Err(e),
             }
-            let (n, _, _) = self.lay_out(msgs, self.pos, self.limit.wrapping_add(c.slots));
-            self.spsc_batch(&msgs[..n]);
+            let (n, _, _) = self.lay_out(msgs, shape, self.pos, self.limit.wrapping_add(c.slots));
+            self.spsc_batch(&msgs[..n], shape);
             return Ok(n);
         }
         for _ in 0..c.max_steps {
@@ -148,7 +170,7 @@ impl Producer {
                 r => r?,
             };
             let room = c.first_used(t.wrapping_add(1), t.wrapping_add(c.slots));
-            let (n, end, padding) = self.lay_out(msgs, t, room);
+            let (n, end, padding) = self.lay_out(msgs, shape, t, room);
             if n == 0 {
                 if order::load(c.state(t)) != w {
                     continue; // P2
@@ -203,12 +225,11 @@ impl Producer {
     }
 
     /// Publishes messages of an SPSC ring for which there is room.
-    fn spsc_batch(&mut self, msgs: &[&[u8]]) {
+    fn spsc_batch(&mut self, msgs: &[&[u8]], shape: Shape) {
         let c = self.h.c;
-        let Some((last, before)) = msgs.split_last() else { return };
-        let size = last.len();
-        if !before.is_empty() && size as u64 <= c.slot_size && before.iter().all(|m| m.len() == size) {
-            return self.spsc_run(msgs, size as u64);
+        let Some(first) = msgs.first() else { return };
+        if msgs.len() > 1 && shape.even && shape.small {
+            return self.spsc_run(msgs, first.len() as u64);
         }
         for msg in msgs {
             let n = msg.len() as u64;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::handle::{Handle, Stopper};
-use crate::lease::Lease;
+use crate::lease::{Item, Lease};
 use crate::order;
 use crate::ring::Shared;
 use crate::word::deliveries;
@@ -246,10 +246,20 @@ impl Consumer {
         }
     }
 
+    /// Message `i` of the lease.
+    #[inline]
+    pub(crate) fn at(&self, i: usize) -> Item {
+        if self.lease.run {
+            self.run_item(self.lease.at(0).p.wrapping_add(i as u64))
+        } else {
+            self.lease.at(i)
+        }
+    }
+
     /// L4: notes the first message that is still held, or none.
     #[inline]
     pub(crate) fn unhold(&self) {
-        let held = if self.lease.open() { self.lease.at(self.lease.next).p.wrapping_add(1) } else { 0 };
+        let held = if self.lease.open() { self.at(self.lease.next).p.wrapping_add(1) } else { 0 };
         self.h.hold(held);
     }
 
@@ -339,12 +349,12 @@ pub struct Message<'c> {
 impl Message<'_> {
     /// The message's place in the order of the ring.
     pub fn position(&self) -> u64 {
-        self.q.lease.at(0).p
+        self.q.at(0).p
     }
 
     /// How often the message has been handed to a consumer, this time included; it saturates at 49.
     pub fn deliveries(&self) -> u32 {
-        deliveries(self.q.lease.at(0).given)
+        deliveries(self.q.at(0).given)
     }
 
     /// Whether some other delivery may have been seen before.
@@ -370,7 +380,7 @@ impl Deref for Message<'_> {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
         // SAFETY: leased until this object is gone, and the slice borrows it.
-        unsafe { self.q.lease.at(0).payload.slice() }
+        unsafe { self.q.at(0).payload.slice() }
     }
 }
 
@@ -410,7 +420,7 @@ impl Batch<'_> {
     /// Message `i` of those that are still leased.
     pub fn get(&self, i: usize) -> Option<View<'_>> {
         (i < self.len()).then(|| {
-            let it = self.q.lease.at(self.q.lease.next + i);
+            let it = self.q.at(self.q.lease.next + i);
             // SAFETY: leased until it is released, which needs this object mutably, and the slice borrows it.
             View { bytes: unsafe { it.payload.slice() }, position: it.p, deliveries: deliveries(it.given) }
         })

@@ -16,6 +16,7 @@ pub(crate) struct Lease {
     pub(crate) next: usize,
     pub(crate) count: usize,
     pub(crate) again: u64, // messages that were given back before
+    pub(crate) run: bool,  // SPSC: the messages follow each other in one run, and only the first is an item
     items: Vec<Item>,
     pub(crate) shared: bool, // MPMC: all items are in one extent, whose word is the first one's; otherwise each has its own
     pub(crate) end: u64,     // MPMC: end of that extent
@@ -23,7 +24,7 @@ pub(crate) struct Lease {
 
 impl Lease {
     pub(crate) fn new() -> Lease {
-        Lease { next: 0, count: 0, again: 0, items: Vec::with_capacity(1), shared: false, end: 0 }
+        Lease { next: 0, count: 0, again: 0, run: false, items: Vec::with_capacity(1), shared: false, end: 0 }
     }
 
     #[inline]
@@ -44,7 +45,7 @@ impl Lease {
     #[inline]
     pub(crate) fn clear(&mut self) {
         self.items.clear();
-        (self.next, self.count, self.shared, self.again) = (0, 0, false, 0);
+        (self.next, self.count, self.again, self.run, self.shared) = (0, 0, 0, false, false);
     }
 
     /// Starts anew with one message.
@@ -52,6 +53,13 @@ impl Lease {
     pub(crate) fn begin(&mut self, it: Item) {
         self.clear();
         self.add(it);
+    }
+
+    /// Starts anew with `count` messages of a run.
+    #[inline]
+    pub(crate) fn begin_run(&mut self, first: Item, count: usize) {
+        self.begin(first);
+        (self.count, self.run) = (count, true);
     }
 
     #[inline]

@@ -52,7 +52,7 @@ impl Consumer {
     }
 
     #[inline(always)]
-    fn run_item(&self, p: u64) -> Item {
+    pub(crate) fn run_item(&self, p: u64) -> Item {
         Item { p, e: p.wrapping_add(1), payload: self.h.c.cell_for(p, self.run_length), given: 0 }
     }
 
@@ -127,19 +127,25 @@ impl Consumer {
     #[inline]
     pub(crate) fn spsc_lease_fast(&mut self, limit: usize) -> bool {
         let first = self.pos;
+        let left = self.run_end.wrapping_sub(first);
+        if left as i64 > 0 {
+            let n = left.min(limit as u64);
+            self.lease.begin_run(self.run_item(first), n as usize);
+            self.pos = first.wrapping_add(n);
+            self.spsc_leased(first);
+            return true;
+        }
         self.lease.clear();
-        let in_run = distance(self.run_end, first) > 0;
         while self.lease.count < limit {
-            let it = if in_run { (distance(self.run_end, self.pos) > 0).then(|| self.run_item(self.pos)) } else { self.simple_item() };
-            let Some(it) = it else { break };
+            let Some(it) = self.simple_item() else { break };
             self.lease.add(it);
             self.pos = it.e;
         }
-        if !self.lease.open() || !in_run && self.lease.count < limit {
-            return self.lease.open() && self.spsc_lease_rest(limit, first);
+        if self.lease.count == limit {
+            self.spsc_leased(first);
+            return true;
         }
-        self.spsc_leased(first);
-        true
+        self.lease.open() && self.spsc_lease_rest(limit, first)
     }
 
     /// The message at the own position, if it is ready, of one slot and never given back.
@@ -176,15 +182,11 @@ impl Consumer {
     /// Takes the next 1 to `limit` messages: those of one run, or single ones up to the next run.
     pub(crate) fn spsc_lease(&mut self, limit: usize) -> Result<()> {
         let first = self.spsc_find()?;
-        self.lease.begin(first);
-        self.pos = first.e;
-        while distance(self.run_end, self.pos) > 0 && self.lease.count < limit {
-            self.lease.add(self.run_item(self.pos));
-            self.pos = self.pos.wrapping_add(1);
-        }
         if distance(self.run_end, first.p) > 0 {
-            self.spsc_leased(first.p);
+            self.spsc_lease_fast(limit);
         } else {
+            self.lease.begin(first);
+            self.pos = first.e;
             self.spsc_lease_rest(limit, first.p);
         }
         Ok(())
@@ -193,7 +195,7 @@ impl Consumer {
     /// Releases the messages up to index `i`.
     #[inline]
     pub(crate) fn spsc_release(&mut self, i: usize) {
-        let mut e = self.lease.at(i).e;
+        let mut e = self.at(i).e;
         self.lease.next = i + 1;
         if !self.lease.open() {
             e = self.pos; // padding behind the last message goes with it
@@ -204,7 +206,7 @@ impl Consumer {
 
     /// Gives everything that is held back, and what lies behind it becomes unread again.
     pub(crate) fn spsc_return(&mut self, by_policy: bool) {
-        let from = self.lease.at(self.lease.next).p;
+        let from = self.at(self.lease.next).p;
         self.lease.next = self.lease.count;
         self.pos = self.h.c.spsc_give_back(from, self.pos, by_policy);
         self.given = earlier(self.given, self.pos);
