@@ -37,8 +37,9 @@ test: go-version ## vet, formatting, every test, and the crash tests; some minut
 	$(GO) test $(TESTFLAGS) ./...
 	$(MAKE) --no-print-directory crash
 
-crash: ## kill and stop processes at each labelled step
-	$(GO) test -tags testpoint $(TESTFLAGS) ./tests/crash/... ./seg
+crash: ## kill and stop processes at each labelled step, then before each instruction (amd64); some minutes
+	$(GO) test -tags testpoint $(TESTFLAGS) ./tests/crash ./seg
+	@set -o pipefail; MILLRACE_STEPS=1 $(GO) test $(TESTFLAGS) -v -count=1 -timeout=30m ./tests/crash/step | grep -Ev '^ *(===|---) '
 
 race: ## the race detector, on heap memory; needs a C compiler
 	@command -v $${CC:-cc} >/dev/null || { echo "make race: the race detector needs a C compiler; apt-get install gcc libc6-dev"; exit 1; }

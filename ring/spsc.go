@@ -145,7 +145,7 @@ func (p *Producer) spscFinish(n uint64, commit bool) {
 // spscFind finds the message at the own position, D1, D2. The fields of the item are set; nothing is taken.
 func (q *Consumer) spscFind(it *item) error {
 	c := q.c
-	for step := uint64(0); step <= c.slots; step++ {
+	for range c.maxSteps { // what is stepped over makes room for more of it
 		h := q.pos
 		if int64(q.runEnd-h) > 0 {
 			*it = newItem(h, h+1, 0, q.runLength)

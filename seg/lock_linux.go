@@ -36,7 +36,21 @@ func (s *Segment) NewLock() (*Lock, error) {
 	if err != nil {
 		return nil, fmt.Errorf("seg: lock in %s: %w", s.name, err)
 	}
-	return &Lock{name: s.name, readOnly: s.readOnly, fd: fd}, nil
+	return &Lock{name: s.name, readOnly: s.readOnly, fd: moveUp(fd)}, nil
+}
+
+// lockNumbers is where the numbers of Locks begin: above the few descriptors of a small process, below where the kernel has to make the table larger.
+const lockNumbers = 32
+
+// moveUp gives a descriptor a high number. The kernel takes the descriptors of a dead process apart from the highest to the lowest, and an inotify instance (Watch)
+// takes it some ten milliseconds, in which the proof of a death must not have to wait. Where there is no such number the descriptor stays as it is.
+func moveUp(fd int) int {
+	high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, lockNumbers)
+	if err != nil {
+		return fd
+	}
+	_ = unix.Close(fd) // a second descriptor of the same description: nothing is lost or unlocked with it
+	return high
 }
 
 // Lock returns a Lock that holds the byte first.

@@ -118,10 +118,10 @@ func (w *Watch) Stop() {
 	theOne.closeUnused()
 }
 
-// closeUnused gives the instance back when nothing is watched; listen ends.
+// closeUnused gives the instance back when nothing is watched; listen ends. Nobody waits for it: it takes the kernel some ten milliseconds.
 func (o *watcher) closeUnused() {
 	if len(o.files) == 0 {
-		_ = o.f.Close()
+		go o.f.Close()
 		theOne = nil
 	}
 }

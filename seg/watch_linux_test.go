@@ -97,3 +97,26 @@ func TestWatchOutlivesItsFile(t *testing.T) {
 	other.Stop()
 	gone.Stop()
 }
+
+// The kernel closes what a dead process had open from the highest number to the lowest. A lock that comes before the inotify instance, which takes it
+// milliseconds, is released before: the proof of a death does not wait.
+func TestLocksAreReleasedBeforeTheWatch(t *testing.T) {
+	s := create(t, "a", options(shm(t), POSIX))
+	first, err := s.Lock(1)
+	require.NoError(t, err)
+	w, err := s.Watch(func() {})
+	require.NoError(t, err)
+	second, err := s.Lock(2)
+	require.NoError(t, err)
+	watchMu.Lock()
+	instance := theOne.fd
+	watchMu.Unlock()
+	require.Greater(t, first.fd, instance)
+	require.Greater(t, second.fd, instance)
+	w.Stop()
+	require.NoError(t, first.Close())
+	require.NoError(t, second.Close())
+	locked, err := s.Probe(1)
+	require.NoError(t, err)
+	require.False(t, locked)
+}

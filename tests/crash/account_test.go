@@ -3,7 +3,6 @@
 package crash
 
 import (
-	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,32 +11,6 @@ import (
 )
 
 // The account of a run: what every process says that it sent and received, and what is in doubt because it was killed in the middle.
-
-// A message carries its number (source << 32 | count) and bytes that follow from number and length, so that a torn one is seen.
-const leastMessage = 16
-
-func encode(seq uint64, n int) []byte {
-	b := make([]byte, max(n, leastMessage))
-	binary.LittleEndian.PutUint64(b, seq)
-	binary.LittleEndian.PutUint64(b[8:], uint64(len(b)))
-	for i := leastMessage; i < len(b); i++ {
-		b[i] = byte(seq*31 + uint64(i)*7)
-	}
-	return b
-}
-
-func decode(b []byte) (uint64, error) {
-	if len(b) < leastMessage || binary.LittleEndian.Uint64(b[8:]) != uint64(len(b)) {
-		return 0, fmt.Errorf("torn message of %d bytes: %x", len(b), b[:min(len(b), 32)])
-	}
-	seq := binary.LittleEndian.Uint64(b)
-	for i := leastMessage; i < len(b); i++ {
-		if b[i] != byte(seq*31+uint64(i)*7) {
-			return 0, fmt.Errorf("torn message %d: byte %d of %d is %#x", seq, i, len(b), b[i])
-		}
-	}
-	return seq, nil
-}
 
 // delivery is one message as a consumer got it.
 type delivery struct {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cd1900cf/millrace/ring"
+	"github.com/cd1900cf/millrace/tests/crash/message"
 	"github.com/cd1900cf/millrace/tests/internal/proc"
 )
 
@@ -92,7 +93,7 @@ func (a *actor) ready() {
 // message makes the next message of n bytes.
 func (a *actor) message(n int) []byte {
 	a.seq++
-	return encode(a.seq, n)
+	return message.Encode(a.seq, n)
 }
 
 func (a *actor) try(n int) { a.c.Say("try %d %d", a.seq+1, n) }
@@ -196,7 +197,7 @@ func (a *actor) receive() bool {
 		return false
 	}
 	must(err)
-	seq, err := decode(a.buf[:n])
+	seq, err := message.Decode(a.buf[:n])
 	must(err)
 	a.c.Say("got %d:%d", seq, a.q.Last().Deliveries)
 	return true
@@ -215,7 +216,7 @@ func (a *actor) lease(limit int) []ring.Message {
 	var said []string
 	for i := range b.Len() {
 		m := b.At(i)
-		seq, err := decode(m.Bytes())
+		seq, err := message.Decode(m.Bytes())
 		must(err)
 		said = append(said, fmt.Sprintf("%d:%d", seq, m.Deliveries()))
 		list = append(list, m)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cd1900cf/millrace/ring"
 	"github.com/cd1900cf/millrace/seg"
+	"github.com/cd1900cf/millrace/tests/crash/message"
 	"github.com/cd1900cf/millrace/tests/internal/proc"
 )
 
@@ -115,7 +116,7 @@ func TestKilledWhileCreatingOpeningRemoving(t *testing.T) {
 					p, err := r.NewProducer()
 					require.NoError(t, err)
 					for i := range 20 {
-						msg := encode(uint64(i), 16+i)
+						msg := message.Encode(uint64(i), 16+i)
 						require.NoError(t, p.TrySend(msg))
 						n, err := q.TryReceive(buf)
 						require.NoError(t, err)

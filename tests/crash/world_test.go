@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/cd1900cf/millrace/ring"
+	"github.com/cd1900cf/millrace/tests/crash/message"
 	"github.com/cd1900cf/millrace/tests/internal/proc"
 )
 
@@ -89,7 +90,7 @@ func (w *world) message(n int) []byte {
 	w.seq++
 	seq := 1<<32 | w.seq
 	w.account.sent = append(w.account.sent, seq)
-	return encode(seq, n)
+	return message.Encode(seq, n)
 }
 
 // prepare fills the ring and lets the victims die.
@@ -194,7 +195,7 @@ func (w *world) receiveAll(ctx context.Context, q *ring.Consumer, got *[]deliver
 		case err != nil:
 			return fmt.Errorf("receive after %d: %w", len(*got), err)
 		}
-		seq, err := decode(buf[:n])
+		seq, err := message.Decode(buf[:n])
 		if err != nil {
 			return err
 		}
@@ -267,7 +268,7 @@ func (w *world) lap(ctx context.Context) {
 		if i == 0 {
 			n = w.r.MaxMessage()
 		}
-		msg := encode(uint64(i), n)
+		msg := message.Encode(uint64(i), n)
 		require.NoError(w.t, p.TrySend(msg), "a drained ring takes %d bytes: %+v", n, w.r.Stats())
 		got, err := q.Receive(ctx, buf)
 		require.NoError(w.t, err)

@@ -20,7 +20,7 @@ func first(i int) int32 { return length(10+int32(i), 1) }
 func spscPrograms() []*Program {
 	var all []*Program
 	for _, coarse := range []bool{false, true} {
-		name := map[bool]string{false: "spsc copy", true: "spsc copy, space in strides"}[coarse]
+		name := map[bool]string{false: "spsc copy", true: "spsc copy by strides"}[coarse]
 		all = append(all, program(name, func(b *builder) {
 			g := b.spsc(0, 0).withSpace(b, 0)
 			b.thread(func(t *T) {
