@@ -118,6 +118,7 @@ func TestTimeToRecover(t *testing.T) {
 		kills, err = strconv.Atoi(figures)
 		require.NoError(t, err)
 	}
+	before := load(t)
 	var tables []measured
 	for _, r := range rows {
 		t.Run(r.name(), func(t *testing.T) {
@@ -143,7 +144,7 @@ func TestTimeToRecover(t *testing.T) {
 	table := markdown(tables)
 	t.Logf("RECOVERY %d rows, %d kills each\n%s", len(tables), kills, table)
 	if *update {
-		write(t, table)
+		write(t, before, table)
 	}
 }
 

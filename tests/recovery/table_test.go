@@ -73,8 +73,16 @@ func three(p50, p99, most time.Duration) string {
 	return ms(p50) + ", " + ms(p99) + ", " + ms(most) + " ms"
 }
 
+// load is the load average of the last minute: on an idle machine it is far below the number of processors.
+func load(t *testing.T) string {
+	text, err := os.ReadFile("/proc/loadavg")
+	require.NoError(t, err)
+	first, _, _ := strings.Cut(string(text), " ")
+	return first
+}
+
 // machine says where the figures are from.
-func machine(t *testing.T) string {
+func machine(t *testing.T, load string) string {
 	var u syscall.Utsname
 	require.NoError(t, syscall.Uname(&u))
 	var release strings.Builder
@@ -84,18 +92,20 @@ func machine(t *testing.T) string {
 		}
 		release.WriteByte(byte(c))
 	}
-	return fmt.Sprintf("Measured with %s on Linux %s, %s, %d processors.", runtime.Version(), release.String(), runtime.GOARCH, runtime.NumCPU())
+	parts := strings.SplitN(release.String(), ".", 3)
+	return fmt.Sprintf("Measured with %s on Linux %s, %s, %d processors, load average %s before.",
+		runtime.Version(), strings.Join(parts[:min(2, len(parts))], "."), runtime.GOARCH, runtime.NumCPU(), load)
 }
 
 // write puts the table between the marks of the document.
-func write(t *testing.T, table string) {
+func write(t *testing.T, load, table string) {
 	text, err := os.ReadFile(documentPath)
 	require.NoError(t, err)
 	marks := regexp.MustCompile(`(?s)(<!-- recover-time -->\n).*?(<!-- end -->)`)
 	require.Len(t, marks.FindAll(text, -1), 1, "%s has one place for the table", documentPath)
 	text = marks.ReplaceAllFunc(text, func(old []byte) []byte {
 		m := marks.FindSubmatch(old)
-		return []byte(string(m[1]) + machine(t) + "\n\n" + table + string(m[2]))
+		return []byte(string(m[1]) + machine(t, load) + "\n\n" + table + string(m[2]))
 	})
 	require.NoError(t, os.WriteFile(documentPath, text, 0o644))
 }
