@@ -8,7 +8,10 @@ TOOL := $(GO) tool -modfile=internal/tools/lint/go.mod
 # Packages in which the race detector is of use: heap memory. It does not see what is mapped.
 RACE := ./ring ./futex ./seg ./internal/...
 
-# Warnings of the C client.
+# The C client: where it is installed, the version of its binary interface, its version, its warnings.
+PREFIX ?= /usr/local
+CABI := 0
+CVERSION := 0.1.0
 CWARN := -Wall -Wextra -pedantic -Wconversion -Werror
 
 .DEFAULT_GOAL := help
@@ -17,7 +20,7 @@ CWARN := -Wall -Wextra -pedantic -Wconversion -Werror
 .PHONY: rust-test python-test interop
 .PHONY: weak
 .PHONY: bench-peers bench-compare bench-plot
-.PHONY: c-test
+.PHONY: c-test lib install
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -130,6 +133,19 @@ python-test: ## install the Python client without a network, for each Python tha
 
 interop: ## every language against every language: the matrix, crowds, kills, recovery; those whose tools are missing are named
 	MILLRACE_INTEROP=1 $(GO) test -v -count=1 -timeout=15m $(TESTFLAGS) ./tests/interop
+
+lib: ## build bin/lib/libmillrace.so, the C client as a shared library
+	@command -v $${CC:-cc} >/dev/null || { echo "make lib: needs a C compiler; apt-get install gcc libc6-dev"; exit 1; }
+	@mkdir -p bin/lib
+	$${CC:-cc} -std=c11 $(CWARN) -O2 -g -fPIC -shared -fvisibility=hidden -Wl,-soname,libmillrace.so.$(CABI) -Iinclude bindings/c/millrace.c -o bin/lib/libmillrace.so.$(CABI) -pthread
+	ln -sf libmillrace.so.$(CABI) bin/lib/libmillrace.so
+
+install: lib ## install the C client below PREFIX (default /usr/local): headers, shared library, pkg-config files
+	install -d $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	install -m 644 include/*.h $(DESTDIR)$(PREFIX)/include
+	install -m 755 bin/lib/libmillrace.so.$(CABI) $(DESTDIR)$(PREFIX)/lib
+	ln -sf libmillrace.so.$(CABI) $(DESTDIR)$(PREFIX)/lib/libmillrace.so
+	for f in millrace millrace-shared; do sed 's,@PREFIX@,$(PREFIX),; s,@VERSION@,$(CVERSION),' bindings/c/$$f.pc.in >$(DESTDIR)$(PREFIX)/lib/pkgconfig/$$f.pc; done
 
 golden: ## write the golden segments that are missing; those that exist are never changed
 	$(GO) test -count=1 ./fuzz -run TestGolden -update
