@@ -35,7 +35,12 @@ MR_SLOW void mr_futex_wait(uint64_t *e, uint32_t key, int64_t deadline)
 }
 
 /* Announces a sleeper and returns the epoch to sleep on. The caller looks at its condition once more afterwards. order: W1 sc REQUIRED, pairs N1 */
-MR_FAST uint32_t mr_arrive(uint64_t *e) { return (uint32_t)(mr_add_sc(e, 1) >> 32); }
+MR_FAST uint32_t mr_arrive(uint64_t *e)
+{
+	const uint64_t v = mr_add_sc(e, 1);
+	mr_fence(); /* the loads of the condition that follow (W3) are acquire only, and must not pass the store half of W1 */
+	return (uint32_t)(v >> 32);
+}
 
 /* Whether an arrival under key still stands. order: W5 acq, pairs N2 N3 */
 MR_FAST bool mr_still_arrived(const uint64_t *e, uint32_t key)

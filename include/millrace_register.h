@@ -33,6 +33,7 @@ MR_SLOW void mr_begin(const mr_core *c, uint32_t id, int role)
 	mr_store_rlx(&m->since, (uint64_t)mr_now(CLOCK_REALTIME)); /* order: R3 rlx, pairs E3 */
 	mr_store_rlx(&m->held, 0);                                 /* order: R3 rlx, pairs V0 */
 	(void)mr_add32_sc(mr_session_of(c, id, role).registered, 1); /* order: R4 sc, pairs X5; and W2 with the first N1 */
+	mr_fence();                                                  /* its store half, too */
 	(void)mr_add32_sc(&c->ctl->roster, 1);                       /* order: R5 rel, pairs E1 */
 }
 

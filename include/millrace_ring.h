@@ -319,6 +319,7 @@ MILLRACE_API int mr_open_or_create(mr_ring **ring, const char *name, const mr_op
 
 MILLRACE_API int mr_fd(mr_ring *ring, int *fd)
 {
+	*fd = -1;
 	if (ring->segment.header.backing == MR_SYSV)
 		return mr_fail(MR_UNSUPPORTED, "a System V segment has no descriptor");
 	if (ring->forked)
