@@ -1,0 +1,138 @@
+/* One process, several threads, each with handles of its own: every message arrives once, in the order of its producer. Run under the thread sanitizer, too. */
+#include "unit.h"
+
+enum { MESSAGES = 20000, MOST = 4 };
+
+typedef struct job {
+	mr_ring *ring;
+	unsigned number;
+	uint8_t *seen; /* MOST * MESSAGES */
+	pthread_t thread;
+} job;
+
+typedef struct letter {
+	uint64_t from, seq, check;
+} letter;
+
+static void *produce(void *arg)
+{
+	const job *j = (const job *)arg;
+	mr_producer *p;
+	OK(mr_producer_new(j->ring, 0, &p));
+	for (uint64_t i = 0; i < MESSAGES;) {
+		letter l[3];
+		for (uint64_t k = 0; k < 3; k++) {
+			l[k].from = j->number;
+			l[k].seq = i + k;
+			l[k].check = ~l[k].seq;
+		}
+		void *room;
+		size_t sent;
+		switch (i % 4) {
+		case 0:
+			OK(mr_reserve(p, sizeof l[0], &room, MR_FOREVER));
+			memcpy(room, &l[0], sizeof l[0]);
+			OK(mr_commit(p, sizeof l[0]));
+			i++;
+			break;
+		case 1:
+			OK(mr_send_array(p, l, sizeof l[0], i + 3 <= MESSAGES ? 3 : 1, &sent, MR_FOREVER));
+			i += sent;
+			break;
+		default:
+			OK(mr_send(p, &l[0], sizeof l[0], MR_FOREVER));
+			i++;
+		}
+	}
+	OK(mr_producer_close(p));
+	return NULL;
+}
+
+static void note(job *j, const letter *l, uint64_t *newest)
+{
+	CHECK(l->from < MOST && l->seq < MESSAGES && l->check == ~l->seq);
+	CHECK(l->seq + 1 > newest[l->from]);
+	newest[l->from] = l->seq + 1;
+	CHECK(__atomic_fetch_add(&j->seen[l->from * MESSAGES + l->seq], 1, __ATOMIC_RELAXED) == 0);
+}
+
+static void *consume(void *arg)
+{
+	job *j = (job *)arg;
+	mr_consumer *q;
+	uint64_t newest[MOST] = {0, 0, 0, 0};
+	int status;
+	size_t n;
+	OK(mr_consumer_new(j->ring, 0, 0, &q));
+	for (unsigned i = 0;; i++) {
+		letter l;
+		if (i % 2 == 0) {
+			if ((status = mr_receive(q, &l, sizeof l, &n, MR_FOREVER)) != MR_OK)
+				break;
+			note(j, &l, newest);
+			continue;
+		}
+		if ((status = mr_next_batch(q, 4, &n, MR_FOREVER)) != MR_OK)
+			break;
+		for (size_t k = 0; k < n; k++) {
+			memcpy(&l, mr_at(q, k).data, sizeof l);
+			note(j, &l, newest);
+		}
+		OK(mr_release(q));
+	}
+	STATUS(MR_EOF, status);
+	OK(mr_consumer_close(q));
+	return NULL;
+}
+
+static void run_threads(uint32_t kind, unsigned producers, unsigned consumers)
+{
+	mr_ring *r = ring_of(kind, 64, 32);
+	job jobs[2 * MOST];
+	uint8_t *seen = (uint8_t *)calloc(MOST, MESSAGES);
+	mr_producer *first = NULL;
+	CHECK(seen != NULL);
+	if (kind == MR_MPMC) /* nobody finds the end of the stream before all have begun */
+		OK(mr_producer_new(r, 0, &first));
+	for (unsigned i = 0; i < producers + consumers; i++) {
+		jobs[i].ring = r;
+		jobs[i].number = i;
+		jobs[i].seen = seen;
+		CHECK(pthread_create(&jobs[i].thread, NULL, i < producers ? produce : consume, &jobs[i]) == 0);
+	}
+	for (unsigned i = 0; i < producers + consumers; i++) {
+		if (i == producers)
+			OK(mr_producer_close(first));
+		CHECK(pthread_join(jobs[i].thread, NULL) == 0);
+	}
+	for (size_t i = 0; i < (size_t)producers * MESSAGES; i++)
+		CHECK(seen[i] == 1);
+	free(seen);
+	drop(r);
+}
+
+static void spsc_threads(void) { run_threads(MR_SPSC, 1, 1); }
+static void mpmc_threads(void) { run_threads(MR_MPMC, 3, 3); }
+
+static void *wait_for_message(void *arg)
+{
+	mr_message m;
+	STATUS(MR_CLOSED, mr_next((mr_consumer *)arg, &m, MR_FOREVER));
+	return NULL;
+}
+
+/* mr_shutdown ends a blocked call. */
+static void shut_down(void)
+{
+	mr_ring *r = ring_of(MR_MPMC, 8, 32);
+	mr_consumer *q;
+	pthread_t t;
+	OK(mr_consumer_new(r, 0, 0, &q));
+	CHECK(pthread_create(&t, NULL, wait_for_message, q) == 0);
+	mr_nap(20 * MR_MILLISECOND); /* likely asleep by then; it must end either way */
+	mr_shutdown(r);
+	CHECK(pthread_join(t, NULL) == 0);
+	drop(r);
+}
+
+const test thread_tests[] = {{"spsc_threads", spsc_threads}, {"mpmc_threads", mpmc_threads}, {"shut_down", shut_down}, {NULL, NULL}};
