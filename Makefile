@@ -49,7 +49,7 @@ race: ## the race detector, on heap memory; needs a C compiler
 	CGO_ENABLED=1 $(GO) test -race -short $(TESTFLAGS) $(RACE)
 
 model: ## explore the protocols on paper: every interleaving of small configurations, and every mutant
-	$(GO) test $(TESTFLAGS) ./tests/model/...
+	@out="$$($(GO) test -v $(TESTFLAGS) ./tests/model/...)" || { echo "$$out"; exit 1; }; grep -E '^(model:|ok)' <<<"$$out"
 
 linearizability: ## histories of processes that are killed, each checked against a queue; MILLRACE_LINEARIZABILITY=10m for longer than 2 x 25 s
 	MILLRACE_LINEARIZABILITY=$${MILLRACE_LINEARIZABILITY:-25s} $(GO) test -count=1 -v -timeout=2h $(TESTFLAGS) ./tests/linearizability
@@ -59,7 +59,7 @@ linearizability-mutants: ## break the ring in one place after the other: the his
 	MILLRACE_MUTANTS=all $(GO) test -count=1 -v -timeout=1h $(TESTFLAGS) -run TestMutants ./tests/linearizability
 
 weak: ## the algorithms in C form under the C11 memory model, and every order lowered
-	$(GO) test $(TESTFLAGS) ./tests/weak
+	@out="$$($(GO) test -v $(TESTFLAGS) ./tests/weak)" || { echo "$$out"; exit 1; }; grep -E '^(weak:|ok)' <<<"$$out"
 
 .PHONY: recover-time
 recover-time: ## kill a participant in each state while another waits for it: how long until that one goes on; MILLRACE_KILLS=100 for figures

@@ -128,6 +128,7 @@ func TestStepsLeftOut(t *testing.T) {
 		config.LeftOut = l.step
 		l.check(t, "SPSC", exploreSPSC(config))
 	}
+	fmt.Printf("model: %d steps left out one by one, %d rules changed\n", len(mpmcLeft)+len(spscLeft), len(mpmcMutants)+len(spscMutants))
 }
 
 // TestEveryStepIsLeftOut: the tables above have every step of the model, but for those that have a reason.

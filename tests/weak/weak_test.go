@@ -118,9 +118,11 @@ func TestOrderingShowsThePrograms(t *testing.T) {
 // TestMutants: each row with the next weaker order, and each step left out, violates a property, or has a reason why it cannot.
 func TestMutants(t *testing.T) {
 	needed := map[string]bool{}
+	caught := 0
 	for _, m := range mutants() {
 		fmt.Println(m)
 		if m.Caught != "" {
+			caught++
 			require.NotContains(t, Equivalent, m.Name(), "caught by "+m.Caught)
 			continue
 		}
@@ -130,4 +132,5 @@ func TestMutants(t *testing.T) {
 	for name := range Equivalent {
 		require.True(t, needed[name], "%s is no mutant", name)
 	}
+	fmt.Printf("weak: %d mutants caught, %d equivalent\n", caught, len(needed))
 }
