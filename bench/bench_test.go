@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 		switch verb, args := os.Args[1], os.Args[2:]; verb {
 		case harness.WorkerVerb:
 			err = mech.Run(args)
-		case measure.FloorVerb:
+		case harness.FloorVerb:
 			core := 0
 			if core, err = strconv.Atoi(args[1]); err == nil {
 				err = measure.ServeFloor(args[0], core)
@@ -70,7 +70,7 @@ func measureOne(b *testing.B, r *harness.Runner, row harness.Row, name string) {
 
 // BenchmarkFloor is a round trip of one cache line between two cores.
 func BenchmarkFloor(b *testing.B) {
-	f, err := measure.StartFloor(b.TempDir(), 0, 1)
+	f, err := measure.StartFloor(b.TempDir(), harness.FloorVerb, 0, 1)
 	if err != nil {
 		b.Fatal(err)
 	}

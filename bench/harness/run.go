@@ -24,6 +24,9 @@ import (
 // WorkerVerb is the first argument of a process of this program that is a worker.
 const WorkerVerb = "worker"
 
+// FloorVerb is the first argument of one that is the other end of the floor.
+const FloorVerb = "floor"
+
 // Runner starts workers.
 type Runner struct {
 	Peers   string // directory of the programs of the peers

@@ -49,7 +49,7 @@ func (s *Session) Run() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if s.floor, err = measure.StartFloor(dir, 0, 1); err != nil {
+	if s.floor, err = measure.StartFloor(dir, FloorVerb, 0, 1); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.floor.Close()) }()

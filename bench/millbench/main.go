@@ -32,7 +32,7 @@ func run(args []string) error {
 	switch verb, args := args[0], args[1:]; {
 	case verb == harness.WorkerVerb:
 		return mech.Run(args)
-	case verb == measure.FloorVerb && len(args) == 2:
+	case verb == harness.FloorVerb && len(args) == 2:
 		core, err := strconv.Atoi(args[1])
 		if err != nil {
 			return err

@@ -25,7 +25,7 @@ func readAll(t *testing.T, r io.Reader) string {
 func TestUsageErrors(t *testing.T) {
 	x := newTool(t)
 	for _, args := range [][]string{
-		{}, {"nonsense"}, {"--dir"}, {"top"}, {"check", "q"}, {"doctor"}, {"exporter"}, {"dump", "q"}, {"bench", "latency"},
+		{}, {"nonsense"}, {"--dir"}, {"top"}, {"check", "q"}, {"doctor"}, {"exporter"}, {"dump", "q"},
 		{"create"}, {"create", "q"}, {"create", "q", "r", "--kind", "spsc"}, {"create", "q", "--kind", "both"},
 		{"create", "q", "--kind", "mpmc", "--slots", "3"}, {"create", "q", "--kind", "mpmc", "--slot-size", "1X"},
 		{"create", "../q", "--kind", "mpmc"}, {"create", ".q", "--kind", "mpmc"}, {"create", "q", "--kind", "mpmc", "--mode", "9"},

@@ -29,12 +29,12 @@ var commands []*command
 func init() {
 	commands = []*command{
 		demoCommand, createCommand, sendCommand, recvCommand, lsCommand, infoCommand, statCommand, peekCommand,
-		recoverCommand, rmCommand, versionCommand, completionCommand, helpCommand, demoWorkerCommand,
+		recoverCommand, rmCommand, benchCommand, versionCommand, completionCommand, helpCommand, demoWorkerCommand, benchWorkerCommand, benchFloorCommand,
 	}
 }
 
 // later are verbs that are fixed and not built yet.
-var later = []string{"top", "check", "doctor", "exporter", "dump", "bench"}
+var later = []string{"top", "check", "doctor", "exporter", "dump"}
 
 // findCommand returns the command called name.
 func findCommand(name string) (*command, error) {

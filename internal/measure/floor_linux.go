@@ -10,9 +10,6 @@ import (
 	"time"
 )
 
-// FloorVerb is the first argument of a process that is the other end of a Floor: it calls ServeFloor with the second.
-const FloorVerb = "floor"
-
 // Floor measures how long one cache line takes from one core to the other and back. The machine gives the two cores of a virtual machine different
 // places at different times, and everything between two processes depends on it.
 type Floor struct {
@@ -23,14 +20,14 @@ type Floor struct {
 	at    uint64
 }
 
-// StartFloor starts the other end: this program with FloorVerb and a directory as arguments, on core `there`. Measure runs on core `here`.
-func StartFloor(dir string, here, there int) (*Floor, error) {
+// StartFloor starts the other end: this program, with verb, a directory and a core as arguments, which calls ServeFloor. Measure runs on core `here`.
+func StartFloor(dir, verb string, here, there int) (*Floor, error) {
 	page, err := OpenPage(dir)
 	if err != nil {
 		return nil, err
 	}
 	f := &Floor{page: page, core: here}
-	f.child = exec.Command("/proc/self/exe", FloorVerb, dir, fmt.Sprint(there))
+	f.child = exec.Command("/proc/self/exe", verb, dir, fmt.Sprint(there))
 	f.child.Stderr = os.Stderr
 	if f.start, err = f.child.StdinPipe(); err != nil {
 		return nil, err
