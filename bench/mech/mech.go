@@ -223,10 +223,10 @@ func (w *worker) stream(c conn) error {
 	}
 }
 
-// roundTrips: the first worker sends and waits for the echo. With a pause, each trip begins at its own time and is measured alone.
+// roundTrips: the first worker sends and waits for the echo. With a pause, both sides fall asleep before each trip,
+// which is measured alone.
 func (w *worker) roundTrips(there, back conn) error {
 	buf := make([]byte, w.Size)
-	start := measure.Now()
 	for i := range w.Count {
 		if w.Index != 0 {
 			if err := there.receive(buf); err != nil {
@@ -239,7 +239,7 @@ func (w *worker) roundTrips(there, back conn) error {
 		}
 		var t int64
 		if w.Pause > 0 {
-			time.Sleep(time.Duration(start + int64(i+1)*int64(w.Pause) - measure.Now()))
+			time.Sleep(w.Pause)
 			t = measure.Now()
 		}
 		binary.LittleEndian.PutUint64(buf, uint64(i))

@@ -94,10 +94,10 @@ INLINE void stream_receive(struct run *r, queue *q, char *buf, size_t size)
 	r->me->sum = sum;
 }
 
-// round_trips: the first worker sends and waits for the echo. With a pause, each trip begins at its own time and is measured alone.
+// round_trips: the first worker sends and waits for the echo. With a pause, both sides fall asleep before each trip, which is
+// measured alone.
 INLINE void round_trips(struct run *r, queue *there, queue *back, char *buf, size_t size)
 {
-	uint64_t start = now();
 	for (uint64_t i = 0; i < r->count; i++) {
 		if (r->index != 0) {
 			receive_one(r, there, buf, size);
@@ -106,7 +106,7 @@ INLINE void round_trips(struct run *r, queue *there, queue *back, char *buf, siz
 		}
 		uint64_t t = 0;
 		if (r->pause) {
-			sleep_until(start + (i + 1) * r->pause);
+			sleep_until(now() + r->pause);
 			t = now();
 		}
 		memcpy(buf, &i, 8);
