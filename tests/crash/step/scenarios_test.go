@@ -22,6 +22,9 @@ type scenario struct {
 	// sampled says that only some instructions are tried, beside those that change something: more than one slot is recovered.
 	sampled bool
 
+	// long says that the operation is one of many system calls: what changes nothing is tried at random.
+	long bool
+
 	// What becomes of the messages when the child is killed, from the first instruction to the last: their delivery counts, those of the test before
 	// the bar and those of the child behind it, and what is counted. Up to four texts: SPSC, MPMC,
 	// then SPSC and MPMC under Drop; the last one stands for those that are not there.
@@ -68,6 +71,7 @@ var scenarios = []*scenario{
 		fates: []string{"11|000000; 11|100000; 11|110000", "11|000000; 11|000000 skipped 1; 11|110000"}},
 
 	{name: "receive", fill: []int{20, 64}, consumer: true, fates: []string{oneReceive}},
+	{name: "receive on", fill: []int{20, 64, 20}, consumer: true, fates: []string{"011|; 001|"}},
 	{name: "receive cell", op: "receive", fill: []int{64, 20}, consumer: true, fates: []string{oneReceive}},
 	{name: "receive large", op: "receive", fill: []int{200, 20}, consumer: true, fates: []string{oneReceive}},
 	{name: "receive over the end", op: "receive", skip: 6, fill: []int{200, 20}, consumer: true, fates: []string{oneReceive}},
@@ -77,6 +81,7 @@ var scenarios = []*scenario{
 		fates: []string{"211|; 011|", "211|; 011|", "011| lost 1; 001| lost 1"}},
 	{name: "receive beside a dead lease", op: "receive", fill: []int{20, 200, 20}, dead: "hold lease", consumer: true, leases: true,
 		fates: []string{"211|; 011|", "211|; 201|", "011| lost 1; 001| lost 1"}},
+	{name: "send waking", op: "send", dead: "wait", tried: 1, fates: []string{"|0; |1", "|0; |0 skipped 1; |1"}},
 	{name: "next release", fill: []int{20, 64}, consumer: true, leases: true, fates: []string{"11|; 21|; 01|", "11|; 21|; 01|", "11|; 01| lost 1; 01|"}},
 	{name: "next release large", op: "next release", fill: []int{200, 20}, consumer: true, leases: true,
 		fates: []string{"11|; 21|; 01|", "11|; 21|; 01|", "11|; 01| lost 1; 01|"}},
@@ -91,5 +96,14 @@ var scenarios = []*scenario{
 	{name: "recover a claim", op: "recover", fill: []int{20}, dead: "hold claim", tried: 1, fates: []string{"1|0 skipped 1"}},
 	{name: "recover a large claim", op: "recover", skip: 6, fill: []int{20}, dead: "hold large claim", tried: 1, sampled: true, fates: []string{"1|0 skipped 1"}},
 	{name: "recover a lease", op: "recover", fill: []int{20, 64}, dead: "hold lease", leases: true, fates: []string{"21|", "21|", "01| lost 1"}},
-	{name: "recover a batch", op: "recover", skip: 6, fill: []int{20, 200, 20}, dead: "hold batch", leases: true, sampled: true, fates: []string{"222|", "222|", "000| lost 3"}},
+	{name: "recover a batch", op: "recover", skip: 6, fill: []int{20, 200, 20}, dead: "hold batch", leases: true, sampled: true,
+		fates: []string{"222|", "222|", "000| lost 3"}},
+	{name: "recover all", op: "recover", skip: 6, fill: []int{20, 200, 20}, dead: "hold batch, hold claim", tried: 1, leases: true, long: true,
+		fates: []string{"222|0 skipped 1", "222|0 skipped 1", "000|0 skipped 1 lost 3"}},
+	{name: "open", fill: []int{20}, long: true, fates: []string{"1|"}},
+	{name: "register producer", fill: []int{20}, long: true, fates: []string{"1|"}},
+	{name: "register consumer", fill: []int{20}, consumer: true, long: true, fates: []string{"1|"}},
+	{name: "close producer", fill: []int{20}, tried: 1, long: true, fates: []string{"1|0 skipped 1; 1|0"}},
+	{name: "close consumer", fill: []int{20, 64, 20}, consumer: true, leases: true, long: true, fates: []string{"222|", "222|", "000| lost 3"}},
+	{name: "close ring", fill: []int{20, 64, 20}, consumer: true, leases: true, long: true, fates: []string{"222|", "222|", "000| lost 3"}},
 }

@@ -23,6 +23,7 @@ import (
 type program struct {
 	path             string
 	main, start, end uint64 // the functions main, perform, performed
+	sleep            uint64 // where a process goes to sleep
 	table            *gosym.Table
 	text             *elf.Section
 	code             []byte
@@ -59,7 +60,8 @@ var build = sync.OnceValues(func() (*program, error) {
 	if p.table, err = gosym.NewTable(nil, gosym.NewLineTable(pcln, p.text.Addr)); err != nil {
 		return nil, err
 	}
-	for name, at := range map[string]*uint64{"main.main": &p.main, "main.perform": &p.start, "main.performed": &p.end} {
+	for name, at := range map[string]*uint64{"main.main": &p.main, "main.perform": &p.start, "main.performed": &p.end,
+		"github.com/cd1900cf/millrace/futex.(*Waiter).sleep": &p.sleep} {
 		fn := p.table.LookupFunc(name)
 		if fn == nil {
 			return nil, fmt.Errorf("the child has no function %s", name)
@@ -118,8 +120,10 @@ func (p *program) launch(dir, op string, out *os.File) (*ptrace.Tracee, error) {
 	if _, err := t.RunTo(p.main, 1, 0); err != nil {
 		return nil, err
 	}
-	if err := t.Freeze(); err != nil {
-		return nil, err
+	if op != "wait" { // that needs its other threads
+		if err := t.Freeze(); err != nil {
+			return nil, err
+		}
 	}
 	_, err = t.RunTo(p.start, 1, 0)
 	return t, err
@@ -179,6 +183,12 @@ func (r *run) step(t *ptrace.Tracee) error {
 
 // within are the functions that are stepped through anyway.
 var within = regexp.MustCompile(`^main\.|/millrace/(ring|internal/atomicx)\.`)
+
+// inRing says whether the instruction at pc belongs to package ring.
+func (r *run) inRing(pc uint64) bool {
+	_, _, fn := r.table.PCToLine(pc)
+	return fn != nil && within.MatchString(fn.Name)
+}
 
 // leaves says whether a function begins at pc that is none of these.
 func (r *run) leaves(pc uint64) bool {

@@ -30,6 +30,18 @@ const (
 	childs       = 2 << 32 // and those of the child
 )
 
+// patience is how long something may take that must happen soon, before it is called a hang.
+var patience = proc.Patience
+
+func init() {
+	if os.Getenv(overlayEnv) != "" {
+		patience = 4 * proc.Notice // a mutant may well hang
+	}
+}
+
+// errLate says that a survivor took longer than the contract allows, with slack for a busy machine.
+var errLate = errors.New("the survivor was late")
+
 // world is one ring in which a scenario happens again and again: it is put back to where the scenario begins by writing the segment. That is exact,
 // because nobody is registered then: the locks, which are all that lies outside of the segment, are free.
 type world struct {
@@ -154,7 +166,7 @@ func (g *receipts) add(b []byte, count int) error {
 // survive is what those do who are left: a new consumer drains the ring, a new producer sends three laps, and everything must balance. The result is
 // what became of each message of the test and, behind the bar, of the child: its delivery count, or 0; and what was counted as skipped and lost.
 func (w *world) survive() (outcome string, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), proc.Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	q, err := w.r.NewConsumer()
 	if err != nil {
@@ -163,10 +175,10 @@ func (w *world) survive() (outcome string, err error) {
 	got := newReceipts()
 	begin := time.Now()
 	if err := w.drain(ctx, q, got); err != nil {
-		return "", err
+		return "", errors.Join(err, q.Close())
 	}
 	if d := time.Since(begin); d > proc.Notice {
-		return "", fmt.Errorf("the survivor took %v", d)
+		return "", errors.Join(fmt.Errorf("%w: %v", errLate, d), q.Close())
 	}
 	p, err := w.r.NewProducer()
 	if err != nil {

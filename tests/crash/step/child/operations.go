@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/cd1900cf/millrace/ring"
+	"github.com/cd1900cf/millrace/seg"
 	"github.com/cd1900cf/millrace/tests/crash/message"
 )
 
@@ -57,7 +58,21 @@ var operations = map[string]operation{
 	"batch release": {consuming, func(c *child) { c.batch(false) }},
 	"batch return":  {consuming, func(c *child) { c.batch(true) }},
 
-	"recover": {open, recoverAll},
+	"receive on": {receivedOne, receive},
+
+	"recover":           {open, recoverAll},
+	"open":              {func(*child) {}, open},
+	"register producer": {open, func(c *child) { c.p, c.err = c.r.NewProducer() }},
+	"register consumer": {open, func(c *child) { c.q, c.err = c.r.NewConsumer() }},
+	"close producer":    {reserved, func(c *child) { c.err = c.p.Close() }},
+	"close consumer":    {leased, func(c *child) { c.err = c.q.Close() }},
+	"close ring":        {leased, func(c *child) { c.err = c.r.Close() }},
+	"wait":              {following, receive},
+	"create":            {func(*child) {}, func(c *child) { c.create(seg.POSIX) }},
+	"create sysv":       {func(*child) {}, func(c *child) { c.create(seg.SysV) }},
+	"open or create":    {func(*child) {}, openOrCreate},
+	"remove":            {func(*child) {}, func(c *child) { c.err = ring.Remove("q", ring.WithDir(c.dir)) }},
+	"force":             {func(*child) {}, func(c *child) { c.err = ring.Remove("q", ring.WithDir(c.dir), ring.WithForce()) }},
 
 	// What is left when the process is killed afterwards.
 	"hold claim":       {producing(64), hold},
@@ -65,6 +80,43 @@ var operations = map[string]operation{
 	"hold lease":       {consuming, func(c *child) { _, c.err = c.q.Next(forever) }},
 	"hold batch":       {consuming, func(c *child) { _, c.err = c.q.NextBatch(forever, 3) }},
 }
+
+// receivedOne has received a message before, so that it knows that none was given back.
+func receivedOne(c *child) {
+	consuming(c)
+	receive(c)
+	check(c.err)
+}
+
+// following makes a consumer that does not end with the stream.
+func following(c *child) {
+	open(c)
+	q, err := c.r.NewConsumer(ring.Follow())
+	check(err)
+	c.q = q
+}
+
+// reserved has an open reservation, leased an open lease.
+func reserved(c *child) {
+	producing(200)(c)
+	hold(c)
+	check(c.err)
+}
+
+func leased(c *child) {
+	consuming(c)
+	_, err := c.q.NextBatch(forever, 3)
+	check(err)
+}
+
+// options are those of a ring that the child creates.
+func (c *child) options(b seg.Backing) ring.Options {
+	return ring.Options{Slots: 4, SlotSize: 32, Participants: 4, Backing: b, Dir: c.dir}
+}
+
+func (c *child) create(b seg.Backing) { c.r, c.err = ring.Create("q", c.options(b)) }
+
+func openOrCreate(c *child) { c.r, _, c.err = ring.OpenOrCreate("q", c.options(seg.POSIX)) }
 
 func send(c *child) {
 	if c.err = c.p.Send(forever, c.msgs[0]); c.err == nil {
