@@ -15,7 +15,7 @@ CVERSION := 0.1.0
 CWARN := -Wall -Wextra -pedantic -Wconversion -Werror
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race lint generate generate-check tidy-check cross header crash model golden bench clean
+.PHONY: help build demo test race lint generate generate-check tidy-check cross header crash crash-mutants model golden bench clean
 .PHONY: linearizability linearizability-mutants
 .PHONY: rust-test python-test interop
 .PHONY: weak
@@ -43,6 +43,9 @@ test: go-version ## vet, formatting, every test, and the crash tests; some minut
 crash: ## kill and stop processes at each labelled step, then before each instruction (amd64); some minutes
 	$(GO) test -tags testpoint $(TESTFLAGS) ./tests/crash ./seg
 	@set -o pipefail; MILLRACE_STEPS=1 $(GO) test $(TESTFLAGS) -v -count=1 -timeout=30m ./tests/crash/step | grep -Ev '^ *(===|---) '
+
+crash-mutants: ## break the ring in one place after the other: stepping must notice each time; some minutes
+	@set -o pipefail; MILLRACE_MUTANTS=all $(GO) test $(TESTFLAGS) -v -count=1 -timeout=1h -run TestMutants ./tests/crash/step | grep -Ev '^ *(===|---) '
 
 race: ## the race detector, on heap memory; needs a C compiler
 	@command -v $${CC:-cc} >/dev/null || { echo "make race: the race detector needs a C compiler; apt-get install gcc libc6-dev"; exit 1; }

@@ -1,0 +1,165 @@
+//go:build linux && amd64
+
+package step
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// mutantsEnv asks for the mutants: each takes the compilation of a test and its run.
+const mutantsEnv = "MILLRACE_MUTANTS"
+
+// mutant is a protocol with one fault in it: in a file of package ring some text is replaced by another. run is the test that must notice.
+type mutant struct {
+	name, file string
+	old, new   string
+	run        string
+}
+
+const (
+	killed  = "TestKilledBeforeEveryInstruction"
+	stopped = "TestStoppedBeforeEveryInstruction"
+)
+
+var mutants = []mutant{
+	{
+		name: "receive-frees-before-it-reads", file: "mpmc.go", run: stopped + "/mpmc/redeliver/receive_on$",
+		old: "\t\t\tcopy(buf, view(at, n))\n\t\t\ttestpoint.Hit(\"C3\")\n\t\t\t// order: C4 acqrel, pairs P3 (release: the payload has been read before the slot is handed back) and C2\n" +
+			"\t\t\tif e.state.CompareAndSwap(w, freeWord(p+c.slots)) {\n",
+		new: "\t\t\tif e.state.CompareAndSwap(w, freeWord(p+c.slots)) {\n\t\t\t\tcopy(buf, view(at, n))\n",
+	},
+	{
+		name: "send-publishes-before-the-length", file: "mpmc.go", run: killed + "/mpmc/redeliver/send$",
+		old: "\tatomicx.StoreRelaxed(&e.length, word) // order: P4 rlx, pairs C3: published by P6\n\ttestpoint.Hit(\"P4 length\")\n" +
+			"\tpublish(&e.state, readyWord(t+1, 0), p.fenced) // order: P6 rel, pairs C2 and N1\n",
+		new: "\tpublish(&e.state, readyWord(t+1, 0), p.fenced)\n\tatomicx.StoreRelaxed(&e.length, word)\n",
+	},
+	{
+		name: "spsc-send-publishes-before-the-payload", file: "spsc.go", run: killed + "/spsc/redeliver/send$",
+		old: "\tput(at, msg)\n\ttestpoint.Hit(\"S3 payload\")\n\tatomicx.StoreRelaxed(&e.length, word) // order: S3 rlx, pairs D2: published by S4\n\ttestpoint.Hit(\"S3\")\n" +
+			"\tpublish(&e.state, spscReadyWord(t+k, 0), p.fenced) // order: S4 rel, pairs D1 and N1\n",
+		new: "\tatomicx.StoreRelaxed(&e.length, word)\n\tpublish(&e.state, spscReadyWord(t+k, 0), p.fenced)\n\tput(at, msg)\n",
+	},
+	{
+		name: "claim-names-another-owner", file: "mpmc.go", run: killed + "/mpmc/redeliver/send$",
+		old: "claimedWord(t+1, p.id)", new: "claimedWord(t+1, p.id+1)",
+	},
+	{
+		name: "recovery-skips-the-interior", file: "recover.go", run: killed + "/mpmc/redeliver/send_over_the_end$",
+		old: "\t\t\tc.freeInterior(p, e)\n\t\t\tif c.count(p, w, accountSkipped) {", new: "\t\t\tif c.count(p, w, accountSkipped) {",
+	},
+	{
+		name: "recovery-counts-again", file: "recover.go", run: killed + "/mpmc/redeliver/recover_a_claim$",
+		old: "\t\tif v>>accountTag == tag {\n\t\t\treturn true\n\t\t}\n", new: "",
+	},
+	{
+		name: "recovery-retires-first", file: "recover.go", run: killed + "/mpmc/redeliver/recover_a_claim$",
+		old: "\ttestpoint.Hit(\"V1\")\n", new: "\tm.producer.retire()\n",
+	},
+	{
+		name: "recovery-frees-the-head-first", file: "recover.go", run: killed + "/mpmc/redeliver/recover_a_large_claim$",
+		old: "\t\t\tc.freeInterior(p, e)\n\t\t\tif c.count(p, w, accountSkipped) {\n\t\t\t\tc.freeHead(p, w)\n",
+		new: "\t\t\tif c.count(p, w, accountSkipped) {\n\t\t\t\tc.freeHead(p, w)\n\t\t\t\tc.freeInterior(p, e)\n",
+	},
+	{
+		name: "return-does-not-tell", file: "lease.go", run: stopped + "/mpmc/redeliver/next_return$",
+		old: "\tc.ctl.returns.Add(1) // order: V4 rel, pairs C0\n", new: "",
+	},
+	{
+		name: "release-frees-the-head-first", file: "mpmc.go", run: killed + "/mpmc/redeliver/next_release_large$",
+		old: "\tq.freeStretch(p+1, e)\n\tpublish(q.c.state(p), freeWord(p+q.c.slots), q.fenced) // order: C5 rel, pairs P1 and N1\n",
+		new: "\tpublish(q.c.state(p), freeWord(p+q.c.slots), q.fenced)\n\tq.freeStretch(p+1, e)\n",
+	},
+	{
+		name: "release-forgets-the-rest", file: "lease.go", run: killed + "/mpmc/redeliver/batch_release$",
+		old: "\t\tatomicx.StoreRelease(q.c.state(m), takenWord(l.end, q.id, 0))\n", new: "",
+	},
+	{
+		name: "lock-dropped-too-early", file: "census.go", run: stopped + "/mpmc/redeliver/commit$",
+		old: "\t\t\tc.begin(m, role)\n", new: "\t\t\tc.begin(m, role)\n\t\t\t_ = lock.Drop(b)\n",
+	},
+	{
+		name: "spsc-lease-unnoted", file: "spsc.go", run: killed + "/spsc/redeliver/next_release$",
+		old: "\tatomicx.StoreRelease(&q.c.ctl.leaseEnd, q.pos) // order: L2 rel, pairs nothing concurrent: read by the next consumer\n", new: "",
+	},
+	{
+		name: "spsc-reservation-cleared-early", file: "spsc.go", run: killed + "/spsc/redeliver/commit$",
+		old: "\tend := r.at + c.slotsFor(n)\n", new: "\tend := r.at + c.slotsFor(n)\n\tatomicx.StoreRelease(&c.ctl.reservedPosition, 0)\n",
+	},
+	{
+		name: "spsc-return-without-journal", file: "recover.go", run: killed + "/spsc/redeliver/batch_return$",
+		old: "\t\tc.ctl.journal.Store(x<<8 | next) // order: J1 rel, pairs J1\n", new: "",
+	},
+}
+
+// TestMutantsAreCaught: with one fault in the protocol some test of this package fails.
+func TestMutantsAreCaught(t *testing.T) {
+	if os.Getenv(mutantsEnv) == "" {
+		t.Skipf("mutants are compiled and run when %s is set", mutantsEnv)
+	}
+	source, err := filepath.Abs("../../../ring")
+	require.NoError(t, err)
+	for _, m := range mutants {
+		t.Run(m.name, func(t *testing.T) {
+			by, err := m.caughtBy(source, t.TempDir())
+			require.NoError(t, err)
+			if by == "" {
+				fmt.Printf("MUTANT %s survived\n", m.name)
+				t.Fatalf("%s does not notice that %s", m.run, m.name)
+			}
+			fmt.Printf("MUTANT %s caught-by %s\n", m.name, by)
+		})
+	}
+}
+
+var failed = regexp.MustCompile(`(?m)^ *--- FAIL: (\S+)`)
+
+// caughtBy runs the mutant's test on the changed source and returns the test that failed, or nothing.
+func (m *mutant) caughtBy(source, dir string) (string, error) {
+	original := filepath.Join(source, m.file)
+	b, err := os.ReadFile(original)
+	if err != nil {
+		return "", err
+	}
+	if n := strings.Count(string(b), m.old); n != 1 {
+		return "", fmt.Errorf("%s contains %d times what the mutant changes: %q", m.file, n, m.old)
+	}
+	changed, overlay := filepath.Join(dir, m.file), filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(changed, []byte(strings.Replace(string(b), m.old, m.new, 1)), 0o600); err != nil {
+		return "", err
+	}
+	o, err := json.Marshal(map[string]map[string]string{"Replace": {original: changed}})
+	if err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(overlay, o, 0o600); err != nil {
+		return "", err
+	}
+	program := filepath.Join(dir, "mutant.test")
+	if out, err := exec.Command("go", "test", "-c", "-overlay", overlay, "-o", program, ".").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("the mutant does not compile: %w\n%s", err, out)
+	}
+	cmd := exec.Command(program, "-test.run", m.run, "-test.timeout", "5m")
+	cmd.Env = append(os.Environ(), overlayEnv+"="+overlay, stepsEnv+"=5000", mutantsEnv+"=")
+	out, err := cmd.CombinedOutput()
+	if err == nil {
+		if strings.Contains(string(out), "no tests to run") {
+			return "", fmt.Errorf("there is no test %s", m.run)
+		}
+		return "", nil
+	}
+	all := failed.FindAllStringSubmatch(string(out), -1)
+	if len(all) == 0 {
+		return "", fmt.Errorf("the test failed in another way: %w\n%s", err, out)
+	}
+	return all[len(all)-1][1], nil
+}
