@@ -166,10 +166,7 @@ func (s suite) compare(doc string, all []mutant) error {
 	for _, m := range all {
 		want = append(want, fmt.Sprintf("| %s | %s |", m.name, strings.TrimSuffix(m.verdict, "-by")))
 	}
-	var have []string
-	for _, row := range regexp.MustCompile(`(?m)^(\| .+? \| (?:caught|equivalent|survived) \|)`).FindAllString(table, -1) {
-		have = append(have, row)
-	}
+	have := regexp.MustCompile(`(?m)^\| .+? \| (?:caught|equivalent|survived) \|`).FindAllString(table, -1)
 	for _, w := range want {
 		if !slices.Contains(have, w) {
 			return fmt.Errorf("%s lacks %s; run make mutants-update", document, w)
