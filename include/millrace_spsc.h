@@ -37,7 +37,7 @@ MR_FAST void mr_spsc_committed(mr_producer *p, uint64_t e, uint64_t messages)
 	const mr_core *c = &p->h.c;
 	if (p->hinted / MR_HINT_EVERY != e / MR_HINT_EVERY || c->slots <= MR_HINT_SMALL) {
 		p->hinted = e;
-		mr_store_rlx(&c->ctl->producer_position, e); /* order: S5 rlx: read by observers and by the next producer */
+		mr_store_rel(&c->ctl->producer_position, e); /* order: S5 rel, pairs S5: a compiler must not move it in front of S4 */
 	}
 	p->pos = e;
 	mr_bump(&p->h.me->sent, messages);

@@ -15,7 +15,7 @@ MR_SLOW bool mr_inside_run(const mr_core *c, uint64_t x, uint64_t *e, uint64_t *
 /* Makes the entry at m that of a message of size bytes in its data cell. */
 MR_SLOW void mr_write_single(const mr_core *c, uint64_t m, uint64_t size)
 {
-	mr_store_rlx(&mr_entry(c, m)->length, size);             /* order: S3 rlx, pairs D2 */
+	mr_store_rel(&mr_entry(c, m)->length, size);             /* order: S3 rel, pairs D2: at the head of a run not before J4 */
 	mr_store_rel(mr_state(c, m), mr_spsc_word(m + 1, 0)); /* order: J4 rel, pairs D1 */
 }
 

@@ -4,6 +4,8 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -133,4 +135,34 @@ func TestMutants(t *testing.T) {
 		require.True(t, needed[name], "%s is no mutant", name)
 	}
 	fmt.Printf("weak: %d mutants caught, %d equivalent\n", caught, len(needed))
+}
+
+// TestCClientKeepsToTheTable: where the C client names a step and its order, the table has it, and the access on that line has that order.
+func TestCClientKeepsToTheTable(t *testing.T) {
+	inTable := map[string]bool{}
+	for _, row := range rows(t) {
+		inTable[row.Name] = true
+	}
+	headers, err := filepath.Glob("../../include/*.h")
+	require.NoError(t, err)
+	tag := regexp.MustCompile(`order: ([A-Z]\d+) (rlx|acq|rel|acqrel|sc)\b`)
+	access := regexp.MustCompile(`mr_(?:load|store)_(rlx|acq|rel|sc)\(`)
+	tags := 0
+	for _, path := range headers {
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		for i, line := range strings.Split(string(text), "\n") {
+			m := tag.FindStringSubmatch(line)
+			if m == nil {
+				continue
+			}
+			tags++
+			row := m[1] + " " + m[2]
+			require.True(t, inTable[row] || inTable[row+" REQUIRED"], "%s:%d: the table has no row %s", path, i+1, row)
+			if a := access.FindStringSubmatch(line); a != nil && !strings.Contains(line[:strings.Index(line, "order:")], "&&") {
+				require.GreaterOrEqual(t, orderNames[a[1]], orderNames[m[2]], "%s:%d: %s is weaker than its tag", path, i+1, a[0])
+			}
+		}
+	}
+	require.Greater(t, tags, 50)
 }
