@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"runtime"
 	"testing"
 	"time"
@@ -338,3 +339,18 @@ func TestNobodyLeftToRead(t *testing.T) {
 
 // newEnded is ended, where that name is taken.
 func newEnded() context.Context { return ended }
+
+// Who only observes cannot recover, and is told so.
+func TestObserverCannotRecover(t *testing.T) {
+	dir := t.TempDir()
+	r, err := Create("q", Options{Dir: dir})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, r.Close()) }()
+	look, err := Open("q", WithDir(dir), ReadOnly())
+	require.NoError(t, err)
+	defer func() { require.NoError(t, look.Close()) }()
+	_, err = look.Recover(true)
+	require.NoError(t, err)
+	_, err = look.Recover(false)
+	require.ErrorIs(t, err, fs.ErrPermission)
+}

@@ -3,6 +3,7 @@ package ring
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"github.com/cd1900cf/millrace/internal/layout"
@@ -404,6 +405,9 @@ func (r *Ring) Recover(dryRun bool) (list []Recovered, err error) {
 	defer r.mu.Unlock()
 	if r.closed.Load() { // order: heap
 		return nil, ErrClosed
+	}
+	if !dryRun && r.seg != nil && r.seg.ReadOnly() {
+		return nil, fmt.Errorf("ring: recover %s, which is open for observing only: %w", r.Name(), fs.ErrPermission)
 	}
 	defer r.fault(&err)()
 	c := r.c
