@@ -249,7 +249,7 @@ func (c *core) payload(p, k, length uint64) (at unsafe.Pointer, n uint64, ok boo
 	n = length & layout.LengthMask
 	switch length &^ layout.LengthMask {
 	case 0:
-		if k == 0 || n > k*c.slotSize || p&c.mask+k > c.slots || (n <= (k-1)*c.slotSize && k > 1) {
+		if k == 0 || k > c.maxSlots || n > k*c.slotSize || p&c.mask+k > c.slots || (n <= (k-1)*c.slotSize && k > 1) {
 			return nil, 0, false
 		}
 		return c.cell(p), n, true

@@ -320,3 +320,25 @@ func hostileRound(t *testing.T, k Kind, seed uint64) {
 	}
 	f.free(t)
 }
+
+// A message of more slots than any producer may use is corrupt: a buffer of MaxMessage bytes would never do.
+func TestMessageBeyondMaxMessage(t *testing.T) {
+	for _, k := range []Kind{SPSC, MPMC} {
+		t.Run(k.String(), func(t *testing.T) {
+			f := newFenced(t, Options{Kind: k, Slots: 8, SlotSize: 16, Participants: 4}, 1<<20)
+			e := f.c.entry(1 << 20)
+			e.length.Store(8 * 16)
+			e.state.Store(spscReadyWord(1<<20+8, 0))
+			if k == MPMC {
+				e.state.Store(readyWord(1<<20+8, 0))
+			}
+			require.NoError(t, f.Peek(1, func(uint64, int, []byte) bool { t.Error("shown"); return true }))
+			q, err := f.NewConsumer()
+			require.NoError(t, err)
+			_, err = q.TryReceive(make([]byte, f.MaxMessage()))
+			require.ErrorIs(t, err, ErrCorrupt)
+			require.NoError(t, f.Close())
+			f.free(t)
+		})
+	}
+}
