@@ -248,7 +248,7 @@ func (g *game) count(role string) (staying, all int) {
 	for _, a := range g.actors {
 		if a.role == role {
 			all++
-			if !a.asked {
+			if !a.asked && !a.doomed {
 				staying++
 			}
 		}
@@ -259,7 +259,7 @@ func (g *game) count(role string) (staying, all int) {
 // ask asks one actor of a role to leave, or to finish.
 func (g *game) ask(role, order string) {
 	for _, a := range g.actors {
-		if joined, _ := a.has(); a.role == role && !a.asked && joined {
+		if joined, _ := a.has(); a.role == role && !a.asked && !a.doomed && joined {
 			a.asked = true
 			_ = a.order(order) // it may have ended
 			return
@@ -323,7 +323,7 @@ func (g *game) stop(now time.Time) {
 func (g *game) finish() error {
 	deadline := time.Now().Add(stuckAfter)
 	g.want = [2]int{0, 1}
-	asked := false
+	asked := false // the last consumer was asked to finish; nobody kills it any more
 	for {
 		now := time.Now()
 		if now.After(deadline) {

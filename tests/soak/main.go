@@ -70,7 +70,7 @@ func soak(ctx context.Context, d, kill time.Duration, seed uint64) (*result, err
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
+	defer clean(dir)
 	go startThread()
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, d)
@@ -121,6 +121,17 @@ func soak(ctx context.Context, d, kill time.Duration, seed uint64) (*result, err
 				progress(began, lanes)
 			}
 		}
+	}
+}
+
+// clean removes what a failed run left; the memory of a System V ring does not go with its file.
+func clean(dir string) {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		err = errors.Join(err, ring.Remove(e.Name(), ring.WithDir(dir), ring.WithForce()))
+	}
+	if err = errors.Join(err, os.RemoveAll(dir)); err != nil {
+		fmt.Println("clean up:", err)
 	}
 }
 
@@ -193,6 +204,13 @@ func (a *result) print() {
 	for _, s := range a.Resources {
 		fmt.Printf("%-26s memory %d -> %d KiB (most %d), descriptors %d -> %d (most %d), threads %d -> %d (most %d), mappings %d -> %d\n", s.Name, s.First.RSS, s.Last.RSS, s.Most.RSS,
 			s.First.FDs, s.Last.FDs, s.Most.FDs, s.First.Threads, s.Last.Threads, s.Most.Threads, s.First.Maps, s.Last.Maps)
+	}
+	for _, s := range a.Resources {
+		fmt.Printf("%-26s memory by eighths of the run (KiB):", s.Name)
+		for _, u := range s.Path {
+			fmt.Printf(" %d", u.RSS)
+		}
+		fmt.Println()
 	}
 	fmt.Printf("files: at most %d, left %d\n", a.MostFiles, a.LeftFiles)
 	for _, f := range a.Faults {

@@ -52,11 +52,12 @@ func use(pid int) (u usage, ok bool) {
 
 // series are the samples of one thing over the run, and whether they grow.
 type series struct {
-	Name    string `json:"name"`
-	Count   int    `json:"samples"`
-	First   usage  `json:"first"` // least of the first quarter, without the first sample
-	Last    usage  `json:"last"`  // least of the last quarter
-	Most    usage  `json:"most"`
+	Name    string  `json:"name"`
+	Count   int     `json:"samples"`
+	First   usage   `json:"first"` // least of the first quarter, without the first sample
+	Last    usage   `json:"last"`  // least of the last quarter
+	Most    usage   `json:"most"`
+	Path    []usage `json:"path"` // least of each eighth of the run
 	samples []usage
 	slack   usage
 }
@@ -91,6 +92,11 @@ func (s *series) judge() (grown []string) {
 	}
 	n := s.Count / 4
 	s.First, s.Last = least(s.samples[1:n+1]), least(s.samples[s.Count-n:])
+	for i := range 8 {
+		if part := s.samples[i*s.Count/8 : (i+1)*s.Count/8]; len(part) > 0 {
+			s.Path = append(s.Path, least(part))
+		}
+	}
 	for _, x := range []struct {
 		what               string
 		first, last, slack int
