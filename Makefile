@@ -150,6 +150,22 @@ install: lib ## install the C client below PREFIX (default /usr/local): headers,
 	ln -sf libmillrace.so.$(CABI) $(DESTDIR)$(PREFIX)/lib/libmillrace.so
 	for f in millrace millrace-shared; do sed 's,@PREFIX@,$(PREFIX),; s,@VERSION@,$(CVERSION),' bindings/c/$$f.pc.in >$(DESTDIR)$(PREFIX)/lib/pkgconfig/$$f.pc; done
 
+.PHONY: fuzz-smoke fuzz fuzz-mutants
+FUZZTIME ?= 10m
+FUZZERS := FuzzOpen FuzzMutated FuzzMeanwhile
+fuzz-smoke: ## hostile segments: golden files, random inputs, and the fuzzing engine for a moment; half a minute
+	MILLRACE_FUZZ=5s $(GO) test -count=1 $(TESTFLAGS) -run 'Golden|Hostile' ./fuzz
+	@for f in $(FUZZERS); do $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime 4s -fuzzminimizetime 1x ./fuzz || exit 1; done
+
+fuzz: ## the same for FUZZTIME=10m each; inputs that fail are added to fuzz/testdata, what crashed workers say to fuzz/testdata/crashes
+	@mkdir -p fuzz/testdata/crashes
+	MILLRACE_FUZZ=$(FUZZTIME) $(GO) test -count=1 -timeout=24h -run Hostile ./fuzz
+	@for f in $(FUZZERS); do MILLRACE_FUZZ_CRASHES=$(CURDIR)/fuzz/testdata/crashes $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x ./fuzz || exit 1; done
+	@find fuzz/testdata/crashes -empty -delete
+
+fuzz-mutants: ## remove one check after the other: the fuzzers must notice each time; ten minutes
+	MILLRACE_FUZZ=6s MILLRACE_FUZZ_CRASHES=$${TMPDIR:-/tmp} $(GO) run ./internal/tools/mutants -table fuzz/mutants.txt -by fuzz-smoke -- $(GO) test -overlay {overlay} -count=1 -run 'Golden|Hostile|Fuzz' ./fuzz
+
 golden: ## write the golden segments that are missing; those that exist are never changed
 	$(GO) test -count=1 ./fuzz -run TestGolden -update
 

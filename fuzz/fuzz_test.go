@@ -3,7 +3,6 @@
 package fuzz
 
 import (
-	"encoding/binary"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -155,6 +154,32 @@ func (g forger) value(was, producer uint64) uint64 {
 	return g.n(math.MaxUint64)
 }
 
+// message makes the two words of a message near a position: of so many slots, and of a length that just fits, or just does not.
+func (g forger) message(near uint64) (at, state, length uint64) {
+	p := near + g.n(4)
+	k := 1 + g.n(2)*g.n(g.h.Slots+1)
+	if e := p + k; g.h.Kind == layout.KindMPMC {
+		state = e<<layout.MpmcSequenceShift | layout.StateReady
+	} else {
+		state = e<<layout.SpscSequenceShift | layout.StateReady
+	}
+	switch end := k * g.h.SlotSize; g.n(6) {
+	case 0:
+		length = end
+	case 1:
+		length = end + 1
+	case 2:
+		length = end - g.h.SlotSize + 1 + g.n(g.h.SlotSize)
+	case 3:
+		length = end + g.n(g.h.Slots*g.h.SlotSize)
+	case 4:
+		length = layout.FlagInline | g.n(g.h.Slots*g.h.SlotSize)
+	case 5:
+		length = layout.FlagRun | g.n(2*g.h.SlotSize)
+	}
+	return g.h.EntriesOffset + p%g.h.Slots*uint64(g.h.EntryStride), state, length
+}
+
 // FuzzMutated uses a golden segment in which words and bytes were changed.
 func FuzzMutated(f *testing.F) {
 	names := usable(f)
@@ -182,6 +207,10 @@ func mutated(t *testing.T, dir string, names []string, which uint8, changes, scr
 			fields := tables()["Header"].Fields
 			f := fields[c.n(uint64(len(fields)))]
 			mem[f.Offset+int(c.n(uint64(f.Size)))] = c.byte()
+		case 2, 3, 4, 5:
+			at, state, length := g.message(get64(mem, layout.ControlOffset+layout.ControlConsumerPosition))
+			put64(mem, at, state)
+			put64(mem, at+layout.EntryLength, length)
 		default:
 			at := g.target()
 			put64(mem, at, g.value(get64(mem, at), get64(mem, layout.ControlOffset+layout.ControlProducerPosition)))
@@ -228,8 +257,13 @@ func meanwhile(t *testing.T, dir string, names []string, which uint8, changes, s
 		for !stop.Load() {
 			c := &tape{changes}
 			for g := (forger{h, c.n}); c.left() && !stop.Load(); {
+				if c.n(4) == 0 {
+					at, state, length := g.message(word(layout.ControlOffset + layout.ControlConsumerPosition).Load())
+					word(at + layout.EntryLength).Store(length)
+					word(at).Store(state)
+				}
 				w := word(g.target())
-				w.Store(g.value(w.Load(), binary.LittleEndian.Uint64(mem[layout.ControlOffset+layout.ControlProducerPosition:])))
+				w.Store(g.value(w.Load(), word(layout.ControlOffset+layout.ControlProducerPosition).Load()))
 				for range c.n(256) * 16 { // lets the others get somewhere
 					_ = stop.Load()
 				}
@@ -248,9 +282,7 @@ func meanwhile(t *testing.T, dir string, names []string, which uint8, changes, s
 				return
 			}
 			v := newVictim(t, dir, r, tp.n)
-			for i := 0; i < 4 || i < maxSteps && tp.left(); i++ {
-				v.step()
-			}
+			tp.script(v.step)
 			v.done()
 		})
 	}
@@ -267,7 +299,7 @@ func hostileFor(t *testing.T) time.Duration {
 	if testing.Short() {
 		return time.Second
 	}
-	return 6 * time.Second
+	return 2 * time.Second
 }
 
 // TestHostile runs the three targets on random inputs, which go deeper than the engine's in little time: they need no luck to be long. The numbers

@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"testing"
 	"time"
 )
 
@@ -40,8 +43,39 @@ func (t *tape) n(below uint64) uint64 {
 	return binary.LittleEndian.Uint64(x[:]) % below
 }
 
-// patience is how long one input may take. The steps of a call are bounded, and an input makes a few hundred calls.
-const patience = 40 * time.Second
+const (
+	// patience is how long one input may take. The steps of a call are bounded.
+	patience = 40 * time.Second
+	// enough is when an input makes no further calls: each may wait for a tenth of a second for a role that seems to be taken.
+	enough = 2 * time.Second
+	// maxSteps is how many it makes at most, and leastSteps at least.
+	maxSteps, leastSteps = 200, 4
+)
+
+// script makes the calls of one input.
+func (t *tape) script(step func()) {
+	began := time.Now()
+	for i := 0; i < leastSteps || i < maxSteps && t.left() && time.Since(began) < enough; i++ {
+		step()
+	}
+}
+
+// crashesEnv names a directory for inputs that take too long, and for what workers of the engine say when they crash.
+const crashesEnv = "MILLRACE_FUZZ_CRASHES"
+
+// TestMain keeps what a worker of the fuzzing engine says when it crashes: the engine throws it away.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(crashesEnv); dir != "" && slices.Contains(os.Args, "-test.fuzzworker") {
+		f, err := os.CreateTemp(dir, "crash-")
+		if err == nil {
+			err = debug.SetCrashOutput(f, debug.CrashOptions{})
+		}
+		if err != nil {
+			panic(err)
+		}
+	}
+	m.Run()
+}
 
 // watch ends the test binary when an input takes too long: a call that never comes back cannot be ended otherwise. The input is saved where the
 // fuzzing engine looks for its corpus.
@@ -49,9 +83,20 @@ func watch(name string, args ...any) (stop func()) {
 	timer := time.AfterFunc(patience, func() {
 		text := "go test fuzz v1\n"
 		for _, a := range args {
-			text += fmt.Sprintf("%T(%q)\n", a, a)
+			switch a := a.(type) {
+			case uint8:
+				text += fmt.Sprintf("byte(%q)\n", a)
+			case bool:
+				text += fmt.Sprintf("bool(%t)\n", a)
+			default:
+				text += fmt.Sprintf("%T(%q)\n", a, a)
+			}
 		}
-		path := filepath.Join("testdata", "fuzz", name, fmt.Sprintf("hang-%x", sha256.Sum256([]byte(text)))[:24])
+		dir := os.Getenv(crashesEnv)
+		if dir == "" {
+			dir = filepath.Join("testdata", "fuzz")
+		}
+		path := filepath.Join(dir, name, fmt.Sprintf("hang-%x", sha256.Sum256([]byte(text)))[:24])
 		err := os.MkdirAll(filepath.Dir(path), 0o755)
 		if err == nil {
 			err = os.WriteFile(path, []byte(text), 0o644)
