@@ -31,8 +31,16 @@ func main() {
 	duration := flag.Duration("duration", time.Minute, "how long")
 	kill := flag.Duration("kill", 400*time.Millisecond, "mean time from one kill to the next in each of the four lanes")
 	seed := flag.Uint64("seed", rand.Uint64(), "of the decisions; the interleaving is never the same")
+	show := flag.String("show", "", "print the account in this file, and do nothing else")
 	jsonPath := flag.String("json", "", "write the account to this file as well")
 	flag.Parse()
+	if *show != "" {
+		if err := showAccount(*show); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	a, err := soak(ctx, *duration, *kill, *seed)
@@ -192,6 +200,20 @@ func (a *result) write(path string) error {
 		return err
 	}
 	return os.WriteFile(path, append(b, '\n'), 0o644)
+}
+
+// showAccount prints an account that was written.
+func showAccount(path string) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	var a result
+	if err = json.Unmarshal(b, &a); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	a.print()
+	return nil
 }
 
 func (a *result) print() {
