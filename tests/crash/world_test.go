@@ -4,6 +4,7 @@ package crash
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/cd1900cf/millrace/internal/layout"
 	"github.com/cd1900cf/millrace/ring"
 	"github.com/cd1900cf/millrace/tests/crash/message"
 	"github.com/cd1900cf/millrace/tests/internal/proc"
@@ -212,10 +214,25 @@ func (w *world) begin(label string, n int64, action string) *proc.Proc {
 	p := w.start(w.name, label, n, action)
 	if w.s.sleepers > 0 {
 		p.Want("ready")
-		require.Eventually(w.t, func() bool { return w.r.Stats().Sleeps >= uint64(w.s.sleepers) }, proc.Patience, time.Millisecond)
+		require.Eventually(w.t, func() bool { return w.arrivals() >= w.s.sleepers }, proc.Patience, time.Millisecond)
 		p.Tell("go")
 	}
 	return p
+}
+
+// arrivals returns how many sleepers of the test have announced themselves since everybody was woken, which a registration does.
+func (w *world) arrivals() int {
+	event := int64(layout.ControlNotEmpty)
+	if w.s.role == ring.ConsumerRole {
+		event = layout.ControlNotFull
+	}
+	f, err := w.r.File()
+	require.NoError(w.t, err)
+	defer f.Close()
+	var low [4]byte
+	_, err = f.ReadAt(low[:], layout.ControlOffset+event)
+	require.NoError(w.t, err)
+	return int(binary.LittleEndian.Uint32(low[:]))
 }
 
 // finish lets the survivors go on until everything is drained, and checks the account.
