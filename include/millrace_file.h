@@ -169,8 +169,8 @@ MR_SLOW int mr_set_lock(int fd, uint64_t byte, short kind)
 	}
 }
 
-/* Whether somebody holds the write lock on a byte, on another description than fd's. Who cannot be asked about counts as alive. */
-MR_SLOW bool mr_locked(int fd, uint64_t byte)
+/* Whether somebody holds the write lock on one of count bytes, on another description than fd's. Who cannot be asked about counts as alive. */
+MR_SLOW bool mr_any_locked(int fd, uint64_t byte, uint64_t count)
 {
 	for (;;) {
 		struct flock lock;
@@ -178,13 +178,15 @@ MR_SLOW bool mr_locked(int fd, uint64_t byte)
 		lock.l_type = F_RDLCK;
 		lock.l_whence = SEEK_SET;
 		lock.l_start = (off_t)byte;
-		lock.l_len = 1;
+		lock.l_len = (off_t)count;
 		if (fcntl(fd, F_OFD_GETLK, &lock) == 0)
 			return lock.l_type != F_UNLCK;
 		if (errno != EINTR)
 			return true;
 	}
 }
+
+MR_SLOW bool mr_locked(int fd, uint64_t byte) { return mr_any_locked(fd, byte, 1); }
 
 /* Whether the name path is the file behind fd. */
 MR_SLOW bool mr_leads_to(const char *path, int fd)

@@ -61,6 +61,8 @@ MR_SLOW int mr_lock_for_removal(int fd, const char *path, bool force, bool *alon
 		error = mr_flock(fd, LOCK_SH | LOCK_NB);
 	if (error == EWOULDBLOCK)
 		return mr_fail(MR_IN_USE, "in use: somebody is attached to %s", path);
+	if (error == 0 && !force && mr_any_locked(fd, MILLRACE_LOCK_PARTICIPANT, MILLRACE_MAX_PARTICIPANTS)) /* participants that cannot flock */
+		return mr_fail(MR_IN_USE, "in use: somebody is registered with %s", path);
 	return error == 0 ? MR_OK : mr_fail_errno("flock", path, error);
 }
 

@@ -80,6 +80,13 @@ func removeOpen(fd int, name, dir, path string, o RemoveOptions) error {
 		}
 	}
 	testpoint.Hit("seg.remove.locked")
+	if o.Force == nil { // participants that cannot flock (docs/FORMAT.md section 16) have their byte locks
+		if locked, err := getLock(fd, layout.LockParticipant, layout.MaxParticipants, unix.F_RDLCK); err != nil {
+			return err
+		} else if locked {
+			return ErrInUse
+		}
+	}
 	if same, err := leadsTo(path, fd); err != nil {
 		return pathError("lstat", path, err)
 	} else if !same {

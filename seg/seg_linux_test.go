@@ -399,3 +399,20 @@ func TestRemoveDoesNotTakeAnotherSegmentsName(t *testing.T) {
 	wantIs(t, removeOpen(fd, "a", dir, path, RemoveOptions{}), errReplaced)
 	check(t, Remove("a", RemoveOptions{Dir: dir}))
 }
+
+// TestRemoveSeesParticipantsThatCannotFlock: a polling participant (docs/FORMAT.md section 16) has nothing but the lock on its byte.
+func TestRemoveSeesParticipantsThatCannotFlock(t *testing.T) {
+	dir := shm(t)
+	s := create(t, "polled", options(dir, POSIX))
+	check(t, s.Close())
+	fd, err := unix.Open(s.Path(), unix.O_RDWR|unix.O_CLOEXEC, 0)
+	check(t, err)
+	ok, err := setLock(fd, layout.LockParticipant+66, unix.F_WRLCK)
+	check(t, err)
+	if !ok {
+		t.Fatal("the byte is locked")
+	}
+	wantIs(t, Remove("polled", RemoveOptions{Dir: dir}), ErrInUse)
+	check(t, unix.Close(fd))
+	check(t, Remove("polled", RemoveOptions{Dir: dir}))
+}

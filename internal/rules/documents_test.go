@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"fmt"
 	"go/ast"
 	"go/token"
 	"os"
@@ -11,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/cd1900cf/millrace/internal/layout"
 )
 
 // What the documents say and what the code does are compared here where a machine can.
@@ -174,5 +177,16 @@ func TestReadmeProgramRuns(t *testing.T) {
 		if string(out) != m[2] {
 			t.Errorf("it prints\n%s\nthe README says\n%s", out, m[2])
 		}
+	}
+}
+
+// TestFingerprintIsInTheDocument: a stranger cannot generate it.
+func TestFingerprintIsInTheDocument(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "docs/FORMAT.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("`%#016x`", layout.Fingerprint); !strings.Contains(string(text), want) {
+		t.Errorf("docs/FORMAT.md does not say that the layout fingerprint is %s", want)
 	}
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::fd::RawFd;
 use std::sync::Mutex;
 
 use crate::error::{Error, Result};
@@ -55,6 +56,17 @@ impl Lock {
     }
 }
 
+/// Whether somebody holds the write lock on one of `count` bytes, on another description. When the kernel cannot be asked, the answer is yes.
+pub(crate) fn any_locked(fd: RawFd, at: u64, count: u64) -> bool {
+    let mut lock = byte(sys::F_RDLCK, at);
+    // SAFETY: the structure lives through the call, which writes into it.
+    let r = sys::retry(|| unsafe {
+        lock = sys::Flock { len: count as i64, ..byte(sys::F_RDLCK, at) };
+        sys::fcntl(fd, sys::F_OFD_GETLK, &mut lock as *mut sys::Flock)
+    });
+    r.is_err() || lock.kind != sys::F_UNLCK
+}
+
 /// The segment's own description: it answers probes and holds read locks, counted, since all threads share it.
 #[derive(Debug)]
 pub(crate) struct Keeper {
@@ -70,13 +82,7 @@ impl Keeper {
     /// Whether somebody holds the write lock. When the kernel cannot be asked, the answer is yes.
     pub(crate) fn locked(&self, at: u64) -> bool {
         let Ok(fd) = self.file.fd() else { return true };
-        let mut lock = byte(sys::F_RDLCK, at);
-        // SAFETY: the structure lives through the call, which writes into it.
-        let r = sys::retry(|| unsafe {
-            lock = byte(sys::F_RDLCK, at);
-            sys::fcntl(fd, sys::F_OFD_GETLK, &mut lock as *mut sys::Flock)
-        });
-        r.is_err() || lock.kind != sys::F_UNLCK
+        any_locked(fd, at, 1)
     }
 
     /// V1: takes the read lock, which proves that the owner is dead and keeps the id unused. None: it lives.

@@ -9,7 +9,8 @@ use crate::core::Core;
 use crate::create::private_name;
 use crate::error::{Error, FormatClass, Result};
 use crate::header::{Header, BACKING_SYSV};
-use crate::layout::MAGIC;
+use crate::layout::{LOCK_PARTICIPANT, MAGIC, MAX_PARTICIPANTS};
+use crate::lock::any_locked;
 use crate::segment::{flock, leads_to, locate, open_error, open_plain, read_header, Mapping, TRIES};
 use crate::{order, sys, sysv};
 
@@ -73,6 +74,10 @@ impl RemoveOptions {
             if !self.force || !flock(fd, sys::LOCK_SH | sys::LOCK_NB).map_err(io("flock"))? {
                 return Err(Error::InUse);
             }
+        }
+        // Participants that cannot flock have their byte locks.
+        if alone && !self.force && any_locked(fd, LOCK_PARTICIPANT, MAX_PARTICIPANTS) {
+            return Err(Error::InUse);
         }
         if !leads_to(path, &meta).map_err(io("stat"))? {
             return Ok(false);
