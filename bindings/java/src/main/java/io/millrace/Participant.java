@@ -1,0 +1,124 @@
+package io.millrace;
+
+import java.nio.channels.FileLock;
+import java.util.concurrent.locks.LockSupport;
+
+/** A registered session: an id, its locks, and the counters its owner writes. */
+final class Participant {
+    private static final long ROLE_PATIENCE = 100_000_000L;
+
+    final int id;
+    final boolean producer;
+    private final Segment.Core core;
+    private final FileLock role;
+    private final FileLock lock;
+    private boolean closed;
+
+    private Participant(Segment.Core core, int id, boolean producer, FileLock role, FileLock lock) {
+        this.core = core;
+        this.id = id;
+        this.producer = producer;
+        this.role = role;
+        this.lock = lock;
+    }
+
+    /** Begins a session; steps R1 to R4. What the ring's kind adds (R5) is done by the handle. */
+    static Participant register(Segment.Core core, boolean producer) {
+        synchronized (core) {
+            core.announce();
+            FileLock role = core.header.spsc() ? takeRole(core, producer) : null;
+            boolean done = false;
+            try {
+                for (int id = 0; id < core.table.size; id++) {
+                    if (core.own.get(id)) {
+                        continue;
+                    }
+                    if (core.table.open(id)) {
+                        core.recovery.recover(id);
+                        if (core.table.open(id)) {
+                            continue;
+                        }
+                    }
+                    FileLock lock = core.locks.own(Format.LOCK_PARTICIPANT + id);
+                    if (lock == null) {
+                        continue;
+                    }
+                    if (core.table.open(id)) {
+                        Locks.release(lock);
+                        continue;
+                    }
+                    core.own.set(id);
+                    Participant p = new Participant(core, id, producer, role, lock);
+                    p.begin();
+                    done = true;
+                    return p;
+                }
+                throw new TableFullException("all " + core.table.size + " participants are in use");
+            } finally {
+                if (!done) {
+                    Locks.release(role);
+                }
+            }
+        }
+    }
+
+    private static FileLock takeRole(Segment.Core core, boolean producer) {
+        long until = System.nanoTime() + ROLE_PATIENCE;
+        for (;;) {
+            FileLock role = core.locks.own(producer ? Format.LOCK_PRODUCER : Format.LOCK_CONSUMER);
+            if (role != null) {
+                return role;
+            }
+            if (core.recovery.anyLive(producer) || System.nanoTime() - until > 0) {
+                throw new RoleTakenException("the ring has a " + (producer ? "producer" : "consumer"));
+            }
+            LockSupport.parkNanos(1_000_000L);
+        }
+    }
+
+    private void begin() {
+        set(Format.HELD, 0);
+        core.memory.setInt(Table.at(id, Format.PID), (int) ProcessHandle.current().pid());
+        core.memory.setInt(Table.at(id, Format.PUBLISH), 0);
+        set(Format.SINCE, Clock.now());
+        core.memory.addInt(Table.at(id, producer ? Format.PRODUCER_REGISTERED : Format.CONSUMER_REGISTERED), 1);
+        core.table.rosterChanged();
+    }
+
+    /** Ends the session; steps X2 to X5. */
+    void close() {
+        synchronized (core) {
+            if (closed) {
+                return;
+            }
+            closed = true;
+            if (producer) {
+                set(Format.ENDED, Clock.now() * 2);
+            }
+            core.memory.addInt(Table.at(id, producer ? Format.PRODUCER_CLOSED : Format.CONSUMER_CLOSED), 1);
+            core.table.rosterChanged();
+            core.own.clear(id);
+            Locks.release(role);
+            Locks.release(lock);
+        }
+    }
+
+    private void set(int field, long value) {
+        core.memory.setLongRelease(Table.at(id, field), value);
+    }
+
+    /** Publishes the position of an open reservation or lease. */
+    void hold(long position) {
+        core.memory.setLong(Table.at(id, Format.HELD), position + 1);
+    }
+
+    void holdNothing() {
+        core.memory.setLong(Table.at(id, Format.HELD), 0);
+    }
+
+    /** Adds to a counter that only this participant writes. */
+    void count(int field, long n) {
+        long at = Table.at(id, field);
+        core.memory.setLong(at, core.memory.getLong(at) + n);
+    }
+}
