@@ -178,7 +178,7 @@ MR_SLOW void mr_step_over(mr_consumer *q, uint64_t e)
 MR_SLOW int mr_spsc_find(mr_consumer *q, mr_item *it)
 {
 	const mr_core *c = &q->h.c;
-	for (uint64_t step = 0; step <= c->slots; step++) {
+	for (uint64_t step = 0; step < c->max_steps; step++) {
 		const uint64_t h = q->pos;
 		if (mr_ahead(q->run_end, h) > 0) {
 			*it = mr_new_item(h, h + 1, 0, q->run_length);

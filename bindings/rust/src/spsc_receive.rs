@@ -14,7 +14,7 @@ impl Consumer {
     /// Finds the message at the own position, D1, D2; nothing is taken.
     fn spsc_find(&mut self) -> Result<Item> {
         let c = self.h.c;
-        for _ in 0..=c.slots {
+        for _ in 0..c.max_steps {
             let h = self.pos;
             if distance(self.run_end, h) > 0 {
                 return Ok(self.run_item(h));
