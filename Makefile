@@ -14,6 +14,9 @@ CABI := 0
 CVERSION := 0.1.0
 CWARN := -Wall -Wextra -pedantic -Wconversion -Werror
 
+# Suites with a target of their own, which `make test` leaves out and .ci/run runs.
+SUITES_APART := tests/(model|weak|linearizability|recovery|mutants|arm64|soak|interop)(/|$$)
+
 .DEFAULT_GOAL := help
 .PHONY: help build demo test race lint generate generate-check tidy-check cross header crash crash-mutants model golden bench clean
 .PHONY: linearizability linearizability-mutants
@@ -32,17 +35,23 @@ demo: build ## real files between processes that are killed all the time, in bot
 	bin/millrace demo --kind mpmc --producers 4 --consumers 4
 	bin/millrace demo --kind spsc
 
-test: go-version ## vet, formatting, every test, and the crash tests; some minutes
+test: go-version ## vet, formatting, the tests, and the crash tests at labels; some minutes
 	$(GO) vet ./...
 	cd bench && $(GO) vet ./... && $(GO) test ./harness
 	@bad="$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go' 2>/dev/null || find . -name '*.go'))"; \
 	if [ -n "$$bad" ]; then echo "not formatted, run gofmt -w on:"; echo "$$bad"; exit 1; fi
-	$(GO) test $(TESTFLAGS) ./...
-	$(MAKE) --no-print-directory crash
+	$(GO) test $(TESTFLAGS) $$($(GO) list ./... | grep -vE '$(SUITES_APART)')
+	$(MAKE) --no-print-directory crash-labels
 
-crash: ## kill and stop processes at each labelled step, then before each instruction (amd64); some minutes
-	$(GO) test -tags testpoint $(TESTFLAGS) ./tests/crash ./seg
+crash: crash-labels crash-steps ## kill and stop processes at each labelled step, then before each instruction (amd64); some minutes
+
+.PHONY: crash-steps
+crash-steps: ## kill and stop processes before each instruction, by ptrace (amd64); some minutes
 	@set -o pipefail; MILLRACE_STEPS=1 $(GO) test $(TESTFLAGS) -v -count=1 -timeout=30m ./tests/crash/step | grep -Ev '^ *(===|---) '
+
+.PHONY: crash-labels
+crash-labels: ## kill and stop processes at each labelled step
+	$(GO) test -tags testpoint $(TESTFLAGS) ./tests/crash ./seg
 
 crash-mutants: ## break the ring in one place after the other: stepping must notice each time; some minutes
 	@set -o pipefail; MILLRACE_MUTANTS=all $(GO) test $(TESTFLAGS) -v -count=1 -timeout=1h -run TestMutants ./tests/crash/step | grep -Ev '^ *(===|---) '
@@ -119,7 +128,7 @@ header: ## compile the C client as C11, C17, C++17 and C++20 without a warning, 
 		echo "$$c -std=$$std"; $$c -std=$$std $(CWARN) -O2 -Iinclude -c -xc++ include/millrace.h -o /dev/null || exit 1; done; done
 
 c-test: go-version ## the C client: its own tests, against the Go one, and under the sanitizers; needs a C compiler
-	$(GO) test $(TESTFLAGS) ./tests/interop/c/...
+	$(GO) test $(TESTFLAGS) ./tests/interop/c/... ./tests/interop/gopeer
 
 .PHONY: soak soak-mutants
 DURATION ?= 1m
@@ -169,14 +178,15 @@ fuzz-mutants: ## remove one check after the other: the fuzzers must notice each 
 golden: ## write the golden segments that are missing; those that exist are never changed
 	$(GO) test -count=1 ./fuzz -run TestGolden -update
 
-rust-test: ## build the Rust client without a network, format, clippy, its tests; needs cargo
+rust-test: ## build the Rust client without a network, format, clippy, its tests, alone and against Go; needs cargo
 	@command -v cargo >/dev/null || { echo "make rust-test: SKIP, there is no cargo; see https://rustup.rs"; exit 0; }; \
 	set -e; cd bindings/rust; export CARGO_NET_OFFLINE=true; \
 	cargo build --release --locked --examples; \
 	cargo fmt --check; \
 	cargo clippy --locked --all-targets -- -D warnings; \
 	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps --quiet; \
-	cargo test --locked --quiet
+	cargo test --locked --quiet; \
+	cd ../..; $(GO) test $(TESTFLAGS) ./tests/interop/rust
 
 ROUNDS ?= 10
 ROWS ?=

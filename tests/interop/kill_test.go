@@ -45,7 +45,9 @@ type storm struct {
 }
 
 func newStorm(t *testing.T, kind string) *storm {
-	return &storm{t: t, dir: shm(t), kind: kind, files: t.TempDir(), killed: map[string]string{}}
+	s := &storm{t: t, dir: shm(t), kind: kind, files: t.TempDir(), killed: map[string]string{}}
+	createHere(t, s.dir, "storm", kind, "redeliver")
+	return s
 }
 
 // pour starts a producer in a language; count 0 is for ever.
@@ -63,7 +65,7 @@ func (s *storm) pour(l *language, mode string, count int) *peer.Process {
 func (s *storm) join(l *language) *peer.Process {
 	p := l.start(s.t, s.dir)
 	p.OK("timeout 0")
-	p.OK(fmt.Sprintf("openorcreate storm %s %d %d redeliver", s.kind, slots, slotSize))
+	p.OK("open storm")
 	return p
 }
 
@@ -213,10 +215,10 @@ func TestKilledConsumers(t *testing.T) {
 						for i, l := range survivors {
 							p, _ := s.swallow(l, swallowModes[(v+i+round)%4])
 							consumers = append(consumers, p)
-							producers = append(producers, s.pour(l, pourModes[(v+i+round)%4], 1500))
 						}
-					} else {
-						producers = append(producers, s.pour(survivors[0], pourModes[(v+round)%4], 1500))
+					}
+					for i, l := range survivors { // one in an SPSC ring
+						producers = append(producers, s.pour(l, pourModes[(v+i+round)%4], 0))
 					}
 					for i := range 3 {
 						mode := swallowModes[(v+i+round)%4]
@@ -229,17 +231,19 @@ func TestKilledConsumers(t *testing.T) {
 						p, _ := s.swallow(survivors[0], "receive")
 						consumers = append(consumers, p)
 					}
-					for _, p := range producers {
-						ends(p, "ok")
-						p.OK("close producer")
+					for _, p := range producers { // they pour for ever
+						p.Kill()
 					}
+					last := s.pour(survivors[0], "send", 50)
+					ends(last, "ok")
+					last.OK("close producer")
 					for _, c := range consumers {
 						ends(c, "eof")
 					}
 					n := s.account()
-					stats := producers[0].Stats()
-					require.EqualValues(t, 3, stats["consumers_died"])
-					require.EqualValues(t, []uint64{0, 0, 0}, []uint64{stats["used"], stats["lost"], stats["skipped"]})
+					stats := last.Stats()
+					require.EqualValues(t, []uint64{3, uint64(len(producers))}, []uint64{stats["consumers_died"], stats["producers_died"]})
+					require.EqualValues(t, []uint64{0, 0}, []uint64{stats["used"], stats["lost"]})
 					t.Logf("%d messages, %d again, survivors %s", n, stats["redelivered"], names(survivors))
 				}
 			})

@@ -17,6 +17,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/cd1900cf/millrace/ring"
 	"github.com/cd1900cf/millrace/tests/interop/peer"
 )
 
@@ -73,8 +74,8 @@ func buildPython(out string) ([]string, error) {
 }
 
 func buildRust(out string) ([]string, error) {
-	err := run("cargo", "build", "--quiet", "--release", "--offline", "--manifest-path", root+"/bindings/rust/Cargo.toml", "--example", "peer", "--target-dir", out)
-	return []string{filepath.Join(out, "release", "examples", "peer")}, err
+	err := run("cargo", "build", "--quiet", "--offline", "--manifest-path", root+"/bindings/rust/Cargo.toml", "--example", "peer", "--target-dir", out)
+	return []string{filepath.Join(out, "debug", "examples", "peer")}, err
 }
 
 func buildJava(out string) ([]string, error) {
@@ -174,4 +175,49 @@ func shm(t testing.TB) string {
 	return dir
 }
 
+// create lets a peer make a ring and open it; a polling participant cannot make one and only opens it.
+func create(t testing.TB, l *language, p *peer.Process, dir, name, kind, policy string) {
+	t.Helper()
+	if l.polls {
+		createHere(t, dir, name, kind, policy)
+		p.OK("open " + name)
+		return
+	}
+	p.OK(fmt.Sprintf("create %s %s %d %d %s", name, kind, slots, slotSize, policy))
+}
+
+// createHere makes a ring without any peer.
+func createHere(t testing.TB, dir, name, kind, policy string) {
+	t.Helper()
+	o := ring.Options{Kind: ring.MPMC, Slots: slots, SlotSize: slotSize, Dir: dir}
+	if kind == "spsc" {
+		o.Kind = ring.SPSC
+	}
+	if policy == "drop" {
+		o.OnConsumerDeath = ring.Drop
+	}
+	r, err := ring.Create(name, o)
+	require.NoError(t, err)
+	require.NoError(t, r.Close())
+}
+
 var kinds = []string{"spsc", "mpmc"}
+
+// TestJavaGolden reads the golden segments with the Java client, whose own tests need nothing but the JDK and Python; the other clients read them in their own tests.
+func TestJavaGolden(t *testing.T) {
+	for _, l := range peers(t) {
+		if l.name != "java" {
+			continue
+		}
+		if _, err := exec.LookPath("python3"); err != nil {
+			t.Skip("python3 is not installed")
+		}
+		out := t.TempDir()
+		sources, err := filepath.Glob(root + "/bindings/java/src/*/java/io/millrace/*.java")
+		require.NoError(t, err)
+		require.NoError(t, run("javac", append([]string{"-d", out}, sources...)...))
+		require.NoError(t, run("python3", root+"/bindings/java/test/golden.py", root+"/fuzz/golden", out))
+		return
+	}
+	t.Skip("there is no Java")
+}

@@ -130,10 +130,8 @@ func pair(t *testing.T, from, to *language) (count int) {
 		for _, kind := range kinds {
 			for i, maker := range []*peer.Process{p, q} { // either of them makes the ring
 				name := fmt.Sprintf("%s%d", kind, i)
-				maker.OK(fmt.Sprintf("create %s %s %d %d redeliver", name, kind, slots, slotSize))
-				if other := []*peer.Process{q, p}[i]; other != maker {
-					other.OK("open " + name)
-				}
+				create(t, []*language{from, to}[i], maker, dir, name, kind, "redeliver")
+				[]*peer.Process{q, p}[i].OK("open " + name)
 				p.OK("producer")
 				q.OK("consumer")
 				moved, lost := 0, uint64(0)

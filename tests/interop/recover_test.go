@@ -37,7 +37,7 @@ func recoverOne(t *testing.T, victim *language, r *peer.Process, dir, kind, poli
 	what := kind + " " + policy
 	name := kind + policy
 	v := victim.start(t, dir)
-	v.OK(fmt.Sprintf("create %s %s %d %d %s", name, kind, slots, slotSize, policy))
+	create(t, victim, v, dir, name, kind, policy)
 	r.OK("open " + name)
 	v.OK("producer")
 	v.OK("consumer")
@@ -130,7 +130,7 @@ signal.pause()
 			t.Run(survivor.name+"/"+kind, func(t *testing.T) {
 				dir := shm(t)
 				s := survivor.start(t, dir)
-				s.OK("create forked " + kind + " 8 64 redeliver")
+				create(t, survivor, s, dir, "forked", kind, "redeliver")
 				args := append(python.command[1:len(python.command)-1:len(python.command)-1], "-c", program, "forked")
 				parent := exec.Command(python.command[0], args...)
 				parent.Env = append(os.Environ(), "MILLRACE_DIR="+dir)
@@ -165,7 +165,7 @@ signal.pause()
 		t.Run("fork "+l.name, func(t *testing.T) {
 			dir := shm(t)
 			p := l.start(t, dir)
-			p.OK("create r mpmc 8 64 redeliver")
+			create(t, l, p, dir, "r", "mpmc", "redeliver")
 			p.OK("producer")
 			p.OK("consumer")
 			a := p.Ask("fork")
