@@ -109,10 +109,11 @@ pub(crate) fn arrive(w: &AtomicU64) -> u64 {
     v
 }
 
-/// R4 sc, with the first N1 behind it; R5 X2 (closed) X3 V4 V6 rel.
+/// R4 sc, with the first N1 behind it, so a full fence; R5 X2 (closed) X3 V4 V6 rel.
 #[inline]
 pub(crate) fn add<W: Word>(w: &W, n: W::Value) {
     w.add(n, Ordering::SeqCst);
+    fence(Ordering::SeqCst);
 }
 
 /// K1 rlx: a counter that only its owner writes.
