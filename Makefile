@@ -163,8 +163,8 @@ install: lib ## install the C client below PREFIX (default /usr/local): headers,
 FUZZTIME ?= 10m
 FUZZERS := FuzzOpen FuzzMutated FuzzMeanwhile
 fuzz-smoke: ## hostile segments: golden files, random inputs, and the fuzzing engine for a moment; half a minute
-	MILLRACE_FUZZ=5s $(GO) test -count=1 $(TESTFLAGS) -run 'Golden|Hostile' ./fuzz
-	@for f in $(FUZZERS); do $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime 4s -fuzzminimizetime 1x ./fuzz || exit 1; done
+	MILLRACE_FUZZ=4s $(GO) test -count=1 $(TESTFLAGS) -run 'Golden|Hostile' ./fuzz
+	@for f in $(FUZZERS); do $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime 3s -fuzzminimizetime 1x ./fuzz || exit 1; done
 
 fuzz: ## the same for FUZZTIME=10m each; inputs that fail are added to fuzz/testdata, what crashed workers say to fuzz/testdata/crashes
 	@mkdir -p fuzz/testdata/crashes
