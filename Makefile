@@ -163,7 +163,7 @@ install: lib ## install the C client below PREFIX (default /usr/local): headers,
 FUZZTIME ?= 10m
 FUZZERS := FuzzOpen FuzzMutated FuzzMeanwhile
 fuzz-smoke: ## hostile segments: golden files, random inputs, and the fuzzing engine for a moment; half a minute
-	MILLRACE_FUZZ=4s $(GO) test -count=1 $(TESTFLAGS) -run 'Golden|Hostile' ./fuzz
+	MILLRACE_FUZZ=4s $(GO) test -count=1 $(TESTFLAGS) -run 'Golden|Forged|Hostile' ./fuzz
 	@for f in $(FUZZERS); do $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime 3s -fuzzminimizetime 1x ./fuzz || exit 1; done
 
 fuzz: ## the same for FUZZTIME=10m each; inputs that fail are added to fuzz/testdata, what crashed workers say to fuzz/testdata/crashes
@@ -172,8 +172,8 @@ fuzz: ## the same for FUZZTIME=10m each; inputs that fail are added to fuzz/test
 	@for f in $(FUZZERS); do MILLRACE_FUZZ_CRASHES=$(CURDIR)/fuzz/testdata/crashes $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x ./fuzz || exit 1; done
 	@find fuzz/testdata/crashes -empty -delete
 
-fuzz-mutants: ## remove one check after the other: the fuzzers must notice each time; ten minutes
-	MILLRACE_FUZZ=6s MILLRACE_FUZZ_CRASHES=$${TMPDIR:-/tmp} $(GO) run ./internal/tools/mutants -table fuzz/mutants.txt -by fuzz-smoke -- $(GO) test -overlay {overlay} -count=1 -run 'Golden|Hostile|Fuzz' ./fuzz
+fuzz-mutants: ## remove one check after the other: the fuzzers must notice each time; three minutes
+	MILLRACE_FUZZ=1s MILLRACE_FUZZ_CRASHES=$${TMPDIR:-/tmp} $(GO) run ./internal/tools/mutants -table fuzz/mutants.txt -by fuzz-smoke -- $(GO) test -overlay {overlay} -count=1 -run 'Golden|Forged|Hostile|Fuzz' ./fuzz
 
 golden: ## write the golden segments that are missing; those that exist are never changed
 	$(GO) test -count=1 ./fuzz -run TestGolden -update
