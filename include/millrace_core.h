@@ -172,7 +172,7 @@ MR_FAST const uint8_t *mr_payload(const mr_core *c, uint64_t p, uint64_t k, uint
 	*n = length & MILLRACE_LENGTH_MASK;
 	switch (length & ~MILLRACE_LENGTH_MASK) {
 	case 0:
-		if (k == 0 || k > c->slots || *n > k * c->slot_size || (p & c->mask) + k > c->slots || (k > 1 && *n <= (k - 1) * c->slot_size))
+		if (k == 0 || k > c->max_slots || *n > k * c->slot_size || (p & c->mask) + k > c->slots || (k > 1 && *n <= (k - 1) * c->slot_size))
 			return NULL;
 		return mr_cell(c, p);
 	case MILLRACE_FLAG_INLINE:

@@ -168,7 +168,7 @@ impl Core {
         let n = length & LENGTH_MASK;
         match length & !LENGTH_MASK {
             0 => {
-                let fits = k != 0 && k <= self.slots && n <= k * self.slot_size && (p & self.mask) + k <= self.slots;
+                let fits = k != 0 && k <= self.max_slots && n <= k * self.slot_size && (p & self.mask) + k <= self.slots;
                 (fits && (k == 1 || n > (k - 1) * self.slot_size)).then(|| Payload { at: self.cell(p), len: n })
             }
             FLAG_INLINE => (k == 1 && n <= self.inline).then(|| Payload { at: self.inside(p), len: n }),
