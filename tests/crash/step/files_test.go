@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -129,6 +130,7 @@ func (o fileOperation) killAt(r *run, w *world, k int) error {
 	if err := o.begin(w); err != nil {
 		return err
 	}
+	start := time.Now()
 	c, exact, err := r.reach(w, k, null)
 	if err != nil {
 		return err
@@ -146,11 +148,11 @@ func (o fileOperation) killAt(r *run, w *world, k int) error {
 	if err := o.end(w); err != nil {
 		return err
 	}
-	return noSegmentOf(c.PID)
+	return noSegmentOf(c.PID, start)
 }
 
-// noSegmentOf checks that no System V segment is left that process pid has made.
-func noSegmentOf(pid int) error {
+// noSegmentOf checks that no System V segment is left that process pid has made since start; before, somebody else had that pid.
+func noSegmentOf(pid int, start time.Time) error {
 	b, err := os.ReadFile("/proc/sysvipc/shm")
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -159,9 +161,12 @@ func noSegmentOf(pid int) error {
 		return err
 	}
 	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
-	creator := slices.Index(strings.Fields(lines[0]), "cpid")
+	creator, changed := slices.Index(strings.Fields(lines[0]), "cpid"), slices.Index(strings.Fields(lines[0]), "ctime")
 	for _, line := range lines[1:] {
-		if strings.Fields(line)[creator] == fmt.Sprint(pid) {
+		f := strings.Fields(line)
+		if seconds, err := strconv.ParseInt(f[changed], 10, 64); err != nil {
+			return err
+		} else if f[creator] == fmt.Sprint(pid) && seconds >= start.Unix()-1 {
 			return fmt.Errorf("a System V segment is left: %s", line)
 		}
 	}
