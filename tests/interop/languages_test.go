@@ -27,7 +27,6 @@ type language struct {
 	needs   []string                                     // programs
 	build   func(out string) (command []string, _ error) // out is an empty directory
 	command []string
-	env     []string
 	polls   bool // a polling participant, FORMAT 16
 }
 
