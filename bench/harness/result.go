@@ -87,8 +87,9 @@ const (
 	rare  = 0.15 // a lower state with a smaller share is an exception ("close"), and the next one is what near means
 )
 
-// disturbed is how many involuntary context switches a second say that others were busy on the cores. An idle machine has a few.
-const disturbed = 40
+// disturbed is the part of the time, in percent, that the workers may wait for their cores. Go's monitor thread takes one percent from a goroutine that
+// spins; a program that wants one of the two cores takes a quarter of both.
+const disturbed = 4
 
 // crowded rows have more workers than cores, which disturb each other.
 var crowded = regexp.MustCompile("pairs=([2-9]|[0-9]{2,})")
@@ -139,7 +140,7 @@ func (s *Split) state(r *Run) string {
 	}
 	f := r.floors()
 	switch before := of(f[0]); {
-	case r.Values["switches/s"] > disturbed && !crowded.MatchString(r.Name):
+	case r.Values["%delayed"] > disturbed && !crowded.MatchString(r.Name):
 		return "disturbed"
 	case before != of(f[1]):
 		return "mixed"

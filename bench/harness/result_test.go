@@ -47,23 +47,23 @@ func TestRareLowFloorsAreAStateOfTheirOwn(t *testing.T) {
 	require.Equal(t, "near", runs[20].State)
 }
 
-func TestFloorsThatDifferAreMixedAndSwitchesDisturb(t *testing.T) {
+func TestFloorsThatDifferAreMixedAndDelaysDisturb(t *testing.T) {
 	runs := runsWith(120, 121, 480, 481)
 	runs[0].Values["floor-after-ns"] = 480
-	runs[1].Values["switches/s"] = 1000
+	runs[1].Values["%delayed"] = 10
 	Tag(runs)
 	require.Equal(t, []string{"mixed", "disturbed", "far", "far"}, states(runs))
 }
 
 func TestReadKeepsEverything(t *testing.T) {
-	const file = "cpu: x\nBenchmarkA/size=8/mech=b 100 12.5 ns/op 3 switches/s\n# BenchmarkA/size=8/mech=c: not installed: d\n"
+	const file = "cpu: x\nBenchmarkA/size=8/mech=b 100 12.5 ns/op 3 %delayed\n# BenchmarkA/size=8/mech=c: not installed: d\n"
 	runs, rest, err := Read(strings.NewReader(file))
 	require.NoError(t, err)
 	require.Equal(t, []string{"cpu: x", "# BenchmarkA/size=8/mech=c: not installed: d"}, rest)
 	require.Len(t, runs, 1)
 	require.Equal(t, "A/size=8", runs[0].Row())
 	require.Equal(t, "b", runs[0].Mech())
-	require.Equal(t, map[string]float64{"ns/op": 12.5, "switches/s": 3}, runs[0].Values)
+	require.Equal(t, map[string]float64{"ns/op": 12.5, "%delayed": 3}, runs[0].Values)
 }
 
 func TestOnlyNearRunsCountWhenThereAreEnough(t *testing.T) {

@@ -39,7 +39,7 @@ type Runner struct {
 type Result struct {
 	Nanoseconds float64 // of a message, or of a round trip
 	CPU         float64 // of the receiver, as a part of one core
-	Switches    uint64  // involuntary ones, of all workers
+	Delayed     float64 // part of the time that the workers waited for their cores, on average
 	Wall        time.Duration
 	Latencies   *hdrhistogram.Histogram
 }
@@ -63,7 +63,7 @@ func (r *Result) Values(a *mech.Args) (v []Value) {
 		}
 		v = append(v, Value{float64(r.Latencies.Max()), "max-ns"})
 	}
-	return append(v, Value{float64(r.Switches) / r.Wall.Seconds(), "switches/s"})
+	return append(v, Value{100 * r.Delayed, "%delayed"})
 }
 
 // MissingError: the mechanism is not on this machine.
@@ -126,19 +126,23 @@ func (r *Runner) Run(a mech.Args) (res Result, err error) {
 		return res, err
 	}
 	if threads {
-		err = f.await(workers)
-	} else if err = f.await(1); err == nil { // the first makes the queue
+		err = f.await(workers, starting)
+	} else if err = f.await(1, starting); err == nil { // the first makes the queue
 		for i := 1; i < int(workers) && err == nil; i++ {
 			err = f.start(a, i)
 		}
 		if err == nil {
-			err = f.await(workers)
+			err = f.await(workers, starting)
 		}
 	}
 	for stage := uint64(1); stage <= 3 && err == nil; stage++ {
 		page.Go.Store(stage)
 		if stage < 3 {
-			err = f.await((stage + 1) * workers)
+			pause := starting
+			if stage == 2 {
+				pause = working
+			}
+			err = f.await((stage+1)*workers, pause)
 		}
 	}
 	if err != nil {
@@ -164,6 +168,7 @@ func SharedMemory() string {
 func collect(page *measure.Page, a *mech.Args) (res Result, err error) {
 	start, end := ^uint64(0), uint64(0)
 	var count, sum [2]uint64
+	delay := uint64(0)
 	for i := range a.Senders + a.Receivers {
 		w := &page.Workers[i]
 		side := 1
@@ -174,7 +179,7 @@ func collect(page *measure.Page, a *mech.Args) (res Result, err error) {
 		end = max(end, w.End)
 		count[side] += w.Count
 		sum[side] += w.Sum
-		res.Switches += w.Switches
+		delay += w.Delay
 	}
 	want := sum[0]
 	if a.Work == "rtt" {
@@ -186,6 +191,7 @@ func collect(page *measure.Page, a *mech.Args) (res Result, err error) {
 	wall := float64(end - start)
 	res.Wall = time.Duration(wall)
 	res.Nanoseconds = wall / float64(a.Count)
+	res.Delayed = float64(delay) / wall / float64(a.Senders+a.Receivers)
 	res.CPU = float64(page.Workers[a.Senders].CPU) / wall
 	for i := range a.Senders + a.Receivers {
 		raw, err := os.ReadFile(filepath.Join(a.Dir, fmt.Sprint("samples", i)))
@@ -244,16 +250,22 @@ func (f *fleet) start(a mech.Args, index int) error {
 	return nil
 }
 
-// await returns when so many barriers are reached. It looks seldom: the processors belong to the workers.
-func (f *fleet) await(ready uint64) error {
-	for wait := 50 * time.Microsecond; f.page.Ready.Load() < ready; wait = min(2*wait, time.Millisecond) {
+// How often the parent looks whether the workers are ready to start, and whether they are done: seldom, since the cores belong to them then.
+const (
+	starting = time.Millisecond
+	working  = 30 * time.Millisecond
+)
+
+// await returns when so many barriers are reached. It looks once a pause.
+func (f *fleet) await(ready uint64, pause time.Duration) error {
+	for f.page.Ready.Load() < ready {
 		switch {
 		case f.ended.Load() > 0:
 			return errors.New("harness: a worker ended too early")
 		case time.Now().After(f.deadline):
 			return fmt.Errorf("not done after %v", time.Since(f.began).Round(time.Second))
 		}
-		time.Sleep(wait)
+		time.Sleep(pause)
 	}
 	return nil
 }

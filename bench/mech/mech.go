@@ -155,7 +155,7 @@ func work(a *Args) error {
 	}
 	page.Barrier(1, a.crowded())
 	page.Barrier(2, a.crowded())
-	switches, err := measure.Switches()
+	delay, err := measure.Delay()
 	if err != nil {
 		return err
 	}
@@ -174,10 +174,11 @@ func work(a *Args) error {
 		return err
 	}
 	w.me.End = uint64(measure.Now())
-	if w.me.Switches, err = measure.Switches(); err != nil {
+	after, err := measure.Delay()
+	if err != nil {
 		return err
 	}
-	w.me.Switches -= switches
+	w.me.Delay = uint64(after - delay)
 	if err := w.keepSamples(); err != nil {
 		return err
 	}

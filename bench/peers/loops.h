@@ -169,7 +169,7 @@ INLINE void work(struct run *r, size_t size)
 	for (int i = 0; i <= both; i++)
 		queue_arm(&queues[i], r, i);
 	barrier(r, 2);
-	r->me->switches = switches();
+	r->me->delay = delay();
 	r->me->start = now();
 	if (both)
 		round_trips(r, &queues[0], &queues[1], buf, size);
@@ -182,7 +182,7 @@ INLINE void work(struct run *r, size_t size)
 	else
 		stream_receive(r, &queues[0], buf, size);
 	r->me->end = now();
-	r->me->switches = switches() - r->me->switches;
+	r->me->delay = delay() - r->me->delay;
 	if (r->sampled)
 		keep_samples(r);
 	barrier(r, 3); // nobody closes while others work

@@ -30,7 +30,7 @@
 
 // worker is what one worker reports: 128 bytes.
 struct worker {
-	uint64_t start, end, count, sum, cpu, switches;
+	uint64_t start, end, count, sum, cpu, delay;
 	char pad[80];
 };
 
@@ -183,12 +183,14 @@ static inline uint64_t cpu_used(void)
 	return ((uint64_t)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000u + (uint64_t)(u.ru_utime.tv_usec + u.ru_stime.tv_usec)) * 1000u;
 }
 
-// switches is how often this thread was made to give up its core.
-static inline uint64_t switches(void)
+// delay is how long this thread has waited for its core because others had it, in nanoseconds.
+static inline uint64_t delay(void)
 {
-	struct rusage u;
-	getrusage(RUSAGE_THREAD, &u);
-	return (uint64_t)u.ru_nivcsw;
+	unsigned long long ran, waited;
+	FILE *f = fopen("/proc/thread-self/schedstat", "r");
+	must(f && fscanf(f, "%llu %llu", &ran, &waited) == 2, "/proc/thread-self/schedstat");
+	fclose(f);
+	return waited;
 }
 
 static inline void sleep_until(uint64_t t)

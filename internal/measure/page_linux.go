@@ -36,7 +36,7 @@ type Worker struct {
 	Start, End uint64
 	Count, Sum uint64 // messages and the sum of their first words: both sides must have the same
 	CPU        uint64
-	Switches   uint64 // involuntary context switches: somebody else wanted the core
+	Delay      uint64 // waiting for a core that somebody else had
 	_          [80]byte
 }
 
@@ -123,9 +123,15 @@ func CPU() (time.Duration, error) {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), nil
 }
 
-// Switches returns how often this thread was made to give up its core.
-func Switches() (uint64, error) {
-	var u syscall.Rusage
-	err := syscall.Getrusage(syscall.RUSAGE_THREAD, &u)
-	return uint64(u.Nivcsw), err
+// Delay returns how long this thread has waited for its core because others had it: other programs, or other threads of its own.
+func Delay() (time.Duration, error) {
+	stat, err := os.ReadFile("/proc/thread-self/schedstat")
+	if err != nil {
+		return 0, err
+	}
+	var ran, delay int64
+	if _, err := fmt.Sscan(string(stat), &ran, &delay); err != nil {
+		return 0, fmt.Errorf("measure: /proc/thread-self/schedstat: %w", err)
+	}
+	return time.Duration(delay), nil
 }
