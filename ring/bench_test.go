@@ -1,0 +1,86 @@
+package ring
+
+import (
+	"context"
+	"fmt"
+	"testing"
+)
+
+// BenchmarkCall is what the calls cost when no line has to travel: one goroutine sends 256 messages and receives them, on heap memory.
+// ns/op is one message, sent and received. Between two cores the lines come on top; see bench/.
+func BenchmarkCall(b *testing.B) {
+	ctx := context.Background()
+	const many, batch = 256, 32
+	for _, kind := range []Kind{SPSC, MPMC} {
+		for _, size := range []int{8, 64, 256} {
+			for _, guard := range []bool{false, true} {
+				open := func(b *testing.B) (*Producer, *Consumer) {
+					r, err := Create(fmt.Sprintf("call-%d-%d-%v", kind, size, guard), Options{Kind: kind, Slots: 1024, SlotSize: size, Participants: 4, Dir: b.TempDir()})
+					if err != nil {
+						b.Fatal(err)
+					}
+					b.Cleanup(func() { _ = r.Close() })
+					var po []ProducerOption
+					var co []ConsumerOption
+					if !guard {
+						po, co = append(po, WithoutFaultGuard()), append(co, WithoutFaultGuard())
+					}
+					p, err := r.NewProducer(po...)
+					if err != nil {
+						b.Fatal(err)
+					}
+					q, err := r.NewConsumer(co...)
+					if err != nil {
+						b.Fatal(err)
+					}
+					return p, q
+				}
+				name := fmt.Sprintf("kind=%v/size=%d/guard=%v", kind, size, guard)
+				b.Run("one/"+name, func(b *testing.B) {
+					p, q := open(b)
+					msg := make([]byte, size)
+					b.ResetTimer()
+					for n := 0; n < b.N; n += many {
+						for range many {
+							if err := p.Send(ctx, msg); err != nil {
+								b.Fatal(err)
+							}
+						}
+						for range many {
+							if _, err := q.Receive(ctx, msg); err != nil {
+								b.Fatal(err)
+							}
+						}
+					}
+				})
+				b.Run("batch/"+name, func(b *testing.B) {
+					p, q := open(b)
+					msgs := make([][]byte, batch)
+					for i := range msgs {
+						msgs[i] = make([]byte, size)
+					}
+					b.ResetTimer()
+					for n := 0; n < b.N; n += many {
+						for range many / batch {
+							if _, err := p.SendBatch(ctx, msgs); err != nil {
+								b.Fatal(err)
+							}
+						}
+						for range many / batch {
+							l, err := q.NextBatch(ctx, batch)
+							if err != nil {
+								b.Fatal(err)
+							}
+							for i := range l.Len() {
+								copy(msgs[i], l.At(i).Bytes())
+							}
+							if err := l.Release(); err != nil {
+								b.Fatal(err)
+							}
+						}
+					}
+				})
+			}
+		}
+	}
+}
