@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 )
 
 // BenchmarkCall is what the calls cost when no line has to travel: one goroutine sends 256 messages and receives them, on heap memory.
@@ -40,18 +41,22 @@ func BenchmarkCall(b *testing.B) {
 					p, q := open(b)
 					msg := make([]byte, size)
 					b.ResetTimer()
+					var sending time.Duration
 					for n := 0; n < b.N; n += many {
+						start := time.Now()
 						for range many {
 							if err := p.Send(ctx, msg); err != nil {
 								b.Fatal(err)
 							}
 						}
+						sending += time.Since(start)
 						for range many {
 							if _, err := q.Receive(ctx, msg); err != nil {
 								b.Fatal(err)
 							}
 						}
 					}
+					b.ReportMetric(float64(sending.Nanoseconds())/float64(b.N), "ns/send")
 				})
 				b.Run("batch/"+name, func(b *testing.B) {
 					p, q := open(b)
@@ -60,12 +65,15 @@ func BenchmarkCall(b *testing.B) {
 						msgs[i] = make([]byte, size)
 					}
 					b.ResetTimer()
+					var sending time.Duration
 					for n := 0; n < b.N; n += many {
+						start := time.Now()
 						for range many / batch {
 							if _, err := p.SendBatch(ctx, msgs); err != nil {
 								b.Fatal(err)
 							}
 						}
+						sending += time.Since(start)
 						for range many / batch {
 							l, err := q.NextBatch(ctx, batch)
 							if err != nil {
@@ -79,6 +87,7 @@ func BenchmarkCall(b *testing.B) {
 							}
 						}
 					}
+					b.ReportMetric(float64(sending.Nanoseconds())/float64(b.N), "ns/send")
 				})
 			}
 		}

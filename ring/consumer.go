@@ -56,37 +56,29 @@ type Delivery struct {
 	Deliveries int // 1, 2, …; saturates at 49
 }
 
-// Receive copies the next message into buf and releases it, as one step: before it the message is in the ring, after it it has been received.
-//
-// Blocks: until a message is ready, ctx ends, the stream ends (io.EOF) or the handle closes.
-// Returns io.ErrShortBuffer, and the size that is needed, when buf is too small; the message stays.
-// Progress: wait-free (SPSC); lock-free (MPMC). A stalled producer delays the messages behind its claim.
-func (q *Consumer) Receive(ctx context.Context, buf []byte) (n int, err error) {
-	if q.guarded {
-		defer q.fault(debug.SetPanicOnFault(true), &err)
-	}
-	if !q.gate.enter(gateOpen) {
-		return 0, q.refused()
-	}
-	if n, err = q.tryReceive(buf); err == ErrEmpty {
-		q.pending = receiving{buf: buf}
-		n, err = q.await(ctx)
-	}
-	q.leave(err)
-	return n, err
+// TryReceive copies the next message into buf and releases it, or returns ErrEmpty, or io.EOF at the end of the stream. Blocks: never. See Receive.
+func (q *Consumer) TryReceive(buf []byte) (int, error) { return q.Receive(noWait, buf) }
+
+// receiveGuarded is Receive under the fault guard.
+func (q *Consumer) receiveGuarded(ctx context.Context, buf []byte) (n int, err error) {
+	q.shielded = true
+	defer q.fault(debug.SetPanicOnFault(true), &err)
+	return q.Receive(ctx, buf)
 }
 
-// TryReceive copies the next message into buf and releases it, or returns ErrEmpty, or io.EOF at the end of the stream. Blocks: never. See Receive.
-func (q *Consumer) TryReceive(buf []byte) (n int, err error) {
-	if q.guarded {
-		defer q.fault(debug.SetPanicOnFault(true), &err)
-	}
+// receiveSlow is Receive for every case.
+func (q *Consumer) receiveSlow(ctx context.Context, buf []byte) (int, error) {
 	if !q.gate.enter(gateOpen) {
 		return 0, q.refused()
 	}
-	if n, err = q.tryReceive(buf); err == ErrEmpty {
+	n, err := q.tryReceive(buf)
+	if err == ErrEmpty {
 		q.pending = receiving{buf: buf}
-		n, err = q.poll()
+		if ctx != noWait {
+			n, err = q.await(ctx)
+		} else {
+			n, err = q.poll()
+		}
 	}
 	q.leave(err)
 	return n, err

@@ -123,6 +123,8 @@ type core struct {
 	stride   uint64
 	inline   uint64
 	ctl      *control
+	hintMask uint64 // a hint is stored when a position is passed that has none of these bits
+	stride8  uint64 // an SPSC consumer gives space back when more than this was consumed
 
 	accounts      unsafe.Pointer
 	table         unsafe.Pointer
@@ -167,6 +169,9 @@ func newCore(mem []byte, h layout.Header, k keeper) *core {
 		kind:          Kind(h.Kind),
 		policy:        DeathPolicy(h.Policy),
 		keeper:        k,
+	}
+	if c.stride8 = h.Slots >> strideShift; h.Slots > hintSmall {
+		c.hintMask = hintEvery - 1
 	}
 	c.maxMessage = c.maxSlots * c.slotSize
 	c.maxSteps = int(64*c.slots + 65536)

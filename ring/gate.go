@@ -14,6 +14,18 @@ const (
 	gateClosed = 4 // nobody ever again: the handle is closed
 )
 
+// enter goes from a state to gateInside, unless the handle is being closed.
+func (g *gate) enter(from uint32) bool {
+	if !g.claim(from) {
+		return false
+	}
+	if !g.inside() {
+		g.leave(from)
+		return false
+	}
+	return true
+}
+
 // pauseForOwner waits for a call that is on its way out: calls are short, and blocked ones have been told to end.
 func pauseForOwner(i int) {
 	if i < 100 {

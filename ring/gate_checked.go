@@ -13,18 +13,15 @@ type gate struct {
 
 func (g *gate) is() uint32 { return g.word.Load() } // order: G1 acq, heap, pairs G2
 
-// enter goes from a state to gateInside, unless the handle is being closed.
-func (g *gate) enter(from uint32) bool {
+// claim goes from a state to gateInside. inside, which must follow, says whether the call may go on: the handle is not being closed.
+func (g *gate) claim(from uint32) bool {
 	// order: G1 sc, heap, pairs G2
-	if !g.word.CompareAndSwap(from, gateInside) {
-		return false
-	}
+	return g.word.CompareAndSwap(from, gateInside)
+}
+
+func (g *gate) inside() bool {
 	// order: G1 sc, heap, pairs G2
-	if g.closing.Load() != 0 {
-		g.word.Store(from) // order: G2 rel, heap, pairs G1
-		return false
-	}
-	return true
+	return g.closing.Load() == 0
 }
 
 // leave ends a call.

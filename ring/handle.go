@@ -36,8 +36,10 @@ type handle struct {
 	id   uint32
 	kind Role
 
+	spsc      bool // the ring's kind
 	fenced    bool // publish with a full fence (FORMAT 8.4)
 	guarded   bool // turn faults into ErrSegmentLost
+	shielded  bool // the guard is up, or not wanted
 	unguarded bool // asked for: do not
 	exposed   bool // slices into the ring were handed out
 

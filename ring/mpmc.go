@@ -34,47 +34,18 @@ const hintSmall = 8 * hintEvery
 func (p *Producer) mpmcSend(msg []byte) error {
 	c := p.c
 	n := uint64(len(msg))
-	if n > c.slotSize {
-		return p.mpmcSendLarge(msg)
-	}
-	t := p.pos
-	e := c.entry(t)
-	// order: P3 acqrel, pairs C4 C5 L3 (acquire: the consumer has read the payload that is overwritten next) and C2
-	if !e.state.CompareAndSwap(freeWord(t), claimedWord(t+1, p.id)) {
-		var err error
-		if t, _, err = p.mpmcClaim(1); err != nil {
-			return err
-		}
-		e = c.entry(t)
-	}
-	testpoint.Hit("P3")
-	at, word := c.place(t, n)
-	put(at, msg)
-	testpoint.Hit("P4 payload")
-	atomicx.StoreRelaxed(&e.length, word) // order: P4 rlx, pairs C3: published by P6
-	testpoint.Hit("P4 length")
-	publish(&e.state, readyWord(t+1, 0), p.fenced) // order: P6 rel, pairs C2 and N1
-	testpoint.Hit("P6")
-	p.advance(t, t+1, 1)
-	if c.ctl.notEmpty.pending() { // order: N1 sc, pairs W1
-		p.wake(&c.ctl.notEmpty, 1)
-	}
-	return nil
-}
-
-// mpmcSendLarge sends a message of several slots.
-func (p *Producer) mpmcSendLarge(msg []byte) error {
-	n := uint64(len(msg))
-	if n > p.c.maxMessage {
+	if n > c.maxMessage {
 		return p.tooLarge(n)
 	}
-	head, at, err := p.mpmcClaim(p.c.slotsFor(n))
+	k := c.slotsFor(n)
+	head, at, err := p.mpmcClaim(k)
 	if err != nil {
 		return err
 	}
-	put(p.c.cell(at), msg)
+	to, word := c.place(at, n)
+	put(to, msg)
 	testpoint.Hit("P4 payload")
-	p.mpmcPublish(head, at, at+p.c.slotsFor(n), n, n)
+	p.mpmcPublish(head, at, at+k, n, word)
 	return nil
 }
 
@@ -283,34 +254,8 @@ func (c *core) mpmcMessage(f found) (length uint64, ok bool) {
 	return length, ok
 }
 
-// mpmcReceive copies the next message into buf, C2..C7. It changes nothing when buf is too small.
+// mpmcReceive copies the next message into buf, C0..C7. It changes nothing when buf is too small.
 func (q *Consumer) mpmcReceive(buf []byte) (int, error) {
-	c := q.c
-	p := q.pos
-	e := c.entry(p)
-	w := e.state.Load() // order: C2 acq, pairs P6
-	// order: C0 acq, pairs V4
-	if !raceDetector && w == readyWord(p+1, 0) && c.ctl.returns.Load() == q.seen { // the common case: one slot, never given back
-		length := e.length.Load() // order: C3 rlx, pairs P4: ordered by C2
-		if at, n, ok := c.single(e, p, length); ok && q.accepts(n, buf) {
-			copy(buf, view(at, n))
-			testpoint.Hit("C3")
-			// order: C4 acqrel, pairs P3 (release: the payload has been read before the slot is handed back) and C2
-			if e.state.CompareAndSwap(w, freeWord(p+c.slots)) {
-				testpoint.Hit("C4")
-				q.received(p, p+1, 1)
-				if c.ctl.notFull.pending() { // order: N1 sc, pairs W1; C4 is the fence
-					q.wakeAll(&c.ctl.notFull)
-				}
-				return int(n), nil
-			}
-		}
-	}
-	return q.mpmcReceiveSlow(buf)
-}
-
-// mpmcReceiveSlow is the same for every case.
-func (q *Consumer) mpmcReceiveSlow(buf []byte) (int, error) {
 	c := q.c
 	for step := 0; step < c.maxSteps; step++ {
 		f, err := q.mpmcFind()

@@ -50,43 +50,35 @@ const (
 	sendBatch
 )
 
-// Send commits a copy of msg.
-//
-// Blocks: until the message fits, ctx ends, the handle closes, or nobody is left to read (ErrNoConsumers).
-// Progress: wait-free when there is space (SPSC); lock-free (MPMC). A stalled consumer, or in an MPMC ring a stalled lease, can keep the ring full.
-// Units: at most MaxMessage bytes, otherwise *SizeError.
-// Failure: when it returned nil the message stays until a consumer has released it, whoever dies; see docs/FAILURES.md.
-func (p *Producer) Send(ctx context.Context, msg []byte) (err error) {
-	if p.guarded {
-		defer p.fault(debug.SetPanicOnFault(true), &err)
-	}
-	if !p.gate.enter(gateOpen) {
-		return p.refused()
-	}
-	if err = p.trySend(msg); err != nil {
-		if err == ErrFull {
-			p.pending = sending{what: sendOne, msg: msg}
-			err = p.await(ctx)
-		}
-	}
-	p.leave(err)
-	return err
-}
-
 // TrySend commits a copy of msg, or returns ErrFull.
 //
 // Blocks: never. Progress: wait-free (SPSC); lock-free (MPMC).
 // Units: at most MaxMessage bytes, otherwise *SizeError.
-func (p *Producer) TrySend(msg []byte) (err error) {
-	if p.guarded {
-		defer p.fault(debug.SetPanicOnFault(true), &err)
-	}
+func (p *Producer) TrySend(msg []byte) error { return p.Send(noWait, msg) }
+
+// sendGuarded is Send under the fault guard.
+func (p *Producer) sendGuarded(ctx context.Context, msg []byte) (err error) {
+	p.shielded = true
+	defer p.fault(debug.SetPanicOnFault(true), &err)
+	return p.Send(ctx, msg)
+}
+
+// sendSlow is Send for every case.
+func (p *Producer) sendSlow(ctx context.Context, msg []byte) error {
 	if !p.gate.enter(gateOpen) {
 		return p.refused()
 	}
-	if err = p.trySend(msg); err == ErrFull && p.unblock() {
-		err = p.trySend(msg)
+	p.coarse = ctx != noWait // who may wait gets its space a stride at a time
+	err := p.trySend(msg)
+	if err == ErrFull {
+		if ctx != noWait {
+			p.pending = sending{what: sendOne, msg: msg}
+			err = p.await(ctx)
+		} else if p.unblock() {
+			err = p.trySend(msg)
+		}
 	}
+	p.coarse = false
 	p.leave(err)
 	return err
 }

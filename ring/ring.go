@@ -354,7 +354,7 @@ func (r *Ring) join(who role, h *handle, q *futex.Queue) (err error) {
 		return err
 	}
 	*h = handle{unguarded: h.unguarded, c: r.c, ring: r, me: r.c.participant(id), id: uint32(id), kind: role, lock: lock, waiter: futex.NewWaiter(q),
-		fenced: publishes() == layout.PublishFenced, guarded: r.guarded && !h.unguarded,
+		spsc: r.c.kind == SPSC, fenced: publishes() == layout.PublishFenced, guarded: r.guarded && !h.unguarded, shielded: !r.guarded || h.unguarded,
 		alone: runtime.NumCPU() == 1 || runtime.GOMAXPROCS(0) == 1}
 	r.handles = append(r.handles, h)
 	r.closers = append(r.closers, who.Close)
@@ -406,6 +406,7 @@ func (r *Ring) fault(err *error) func() {
 // fault is the same for the calls on a handle: defer h.fault(debug.SetPanicOnFault(true), &err).
 func (h *handle) fault(old bool, err *error) {
 	debug.SetPanicOnFault(old)
+	h.shielded = !h.guarded
 	if e := recover(); e != nil {
 		h.ring.lostOrPanic(e, err)
 		h.gate.leave(gateOpen)

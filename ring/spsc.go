@@ -51,26 +51,18 @@ func (p *Producer) room(e uint64) error {
 func (p *Producer) spscSend(msg []byte) error {
 	c := p.c
 	n := uint64(len(msg))
+	if n > c.maxMessage {
+		return p.tooLarge(n)
+	}
+	k := c.slotsFor(n)
+	pad := c.pad(p.pos, k)
+	if err := p.room(p.pos + pad + k); err != nil {
+		return err
+	}
+	if pad != 0 {
+		p.skipToStart(pad)
+	}
 	t := p.pos
-	k := uint64(1)
-	if n > c.slotSize {
-		if n > c.maxMessage {
-			return p.tooLarge(n)
-		}
-		k = c.slotsFor(n)
-		if pad := c.pad(t, k); pad != 0 {
-			if err := p.room(t + pad + k); err != nil {
-				return err
-			}
-			p.skipToStart(pad)
-			t = p.pos
-		}
-	}
-	if t+k-p.limit > c.slots {
-		if err := p.room(t + k); err != nil {
-			return err
-		}
-	}
 	e := c.entry(t)
 	at, word := c.place(t, n)
 	put(at, msg)
@@ -213,7 +205,7 @@ func (q *Consumer) giveSpace(e uint64) {
 	c := q.c
 	publish(&c.ctl.consumerPosition, e, q.fenced) // order: D4 rel, pairs S1 and N1
 	testpoint.Hit("D4")
-	if e-q.given > c.slots>>strideShift {
+	if e-q.given > c.stride8 {
 		q.given = e
 		atomicx.StoreRelease(&c.ctl.spacePosition, e) // order: D5 rel, pairs S1
 		testpoint.Hit("D5")
@@ -225,24 +217,6 @@ func (q *Consumer) giveSpace(e uint64) {
 
 // spscReceive copies the next message into buf, D1..D6. It changes nothing when buf is too small.
 func (q *Consumer) spscReceive(buf []byte) (int, error) {
-	c := q.c
-	h := q.pos
-	e := c.entry(h)
-	// order: D1 acq, pairs S4
-	if e.state.Load() == spscReadyWord(h+1, 0) { // the common case: one slot, never given back
-		length := e.length.Load() // order: D2 rlx, pairs S3: ordered by D1
-		if at, n, ok := c.single(e, h, length); ok && q.accepts(n, buf) {
-			copy(buf, view(at, n))
-			testpoint.Hit("D3")
-			q.consumed(h, h+1, 1)
-			return int(n), nil
-		}
-	}
-	return q.spscReceiveSlow(buf)
-}
-
-// spscReceiveSlow is the same for every case.
-func (q *Consumer) spscReceiveSlow(buf []byte) (int, error) {
 	var it item
 	if err := q.spscFind(&it); err != nil {
 		return 0, err

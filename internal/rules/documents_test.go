@@ -27,27 +27,35 @@ func labels(t *testing.T) map[string]string {
 		}
 		ast.Inspect(parse(t, fset, path), func(n ast.Node) bool {
 			call, ok := n.(*ast.CallExpr)
-			if !ok || len(call.Args) != 1 {
+			if !ok {
 				return true
 			}
 			f, ok := call.Fun.(*ast.SelectorExpr)
-			if !ok || f.Sel.Name != "Hit" {
+			if !ok {
 				return true
 			}
-			if pkg, ok := f.X.(*ast.Ident); !ok || pkg.Name != "testpoint" {
+			if pkg, ok := f.X.(*ast.Ident); !ok || pkg.Name != "testpoint" || f.Sel.Name != "Hit" && f.Sel.Name != "Either" {
 				return true
 			}
 			at := fset.Position(call.Pos()).String()
-			lit, ok := call.Args[0].(*ast.BasicLit)
-			if !ok {
-				t.Errorf("%s: a label that is no constant", at)
-				return true
+			args := call.Args
+			if f.Sel.Name == "Either" {
+				args = args[1:]
 			}
-			label, err := strconv.Unquote(lit.Value)
-			if err != nil {
-				t.Fatal(err)
+			for _, arg := range args {
+				lit, ok := arg.(*ast.BasicLit)
+				if !ok {
+					t.Errorf("%s: a label that is no constant", at)
+					continue
+				}
+				label, err := strconv.Unquote(lit.Value)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if label != "" {
+					found[label] = at
+				}
 			}
-			found[label] = at
 			return true
 		})
 	}

@@ -10,5 +10,8 @@ const Enabled = false
 // Hit marks the moment right after the step called label.
 func Hit(label string) {}
 
+// Either marks the moment right after a step that has one name if so and another one otherwise; "" is no step.
+func Either(so bool, label, other string) {}
+
 // Hook does nothing without the build tag.
 func Hook(f func(label string)) {}

@@ -54,6 +54,16 @@ func Arm(label string, n int64, action string) {
 // Hook makes f run at every Hit of this process. It is set before anybody can get to one.
 func Hook(f func(label string)) { hook = f }
 
+// Either marks the moment right after a step that has one name if so and another one otherwise; "" is no step.
+func Either(so bool, label, other string) {
+	if !so {
+		label = other
+	}
+	if label != "" {
+		Hit(label)
+	}
+}
+
 // Hit marks the moment right after the step called label.
 func Hit(label string) {
 	if hook != nil {

@@ -202,7 +202,7 @@ func TestEveryLabelHasAScenario(t *testing.T) {
 	}
 }
 
-// sourceLabels finds the arguments of testpoint.Hit.
+// sourceLabels finds the labels that testpoint.Hit and testpoint.Either are called with.
 func sourceLabels(t *testing.T, dirs ...string) (labels []string) {
 	for _, dir := range dirs {
 		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
@@ -218,18 +218,24 @@ func sourceLabels(t *testing.T, dirs ...string) (labels []string) {
 					return true
 				}
 				sel, ok := call.Fun.(*ast.SelectorExpr)
-				if !ok || sel.Sel.Name != "Hit" {
+				if !ok || sel.Sel.Name != "Hit" && sel.Sel.Name != "Either" {
 					return true
 				}
 				if pkg, ok := sel.X.(*ast.Ident); !ok || pkg.Name != "testpoint" {
 					return true
 				}
-				lit, ok := call.Args[0].(*ast.BasicLit)
-				require.True(t, ok, "%s: a label must be a literal", name)
-				label, err := strconv.Unquote(lit.Value)
-				require.NoError(t, err)
-				if !slices.Contains(labels, label) {
-					labels = append(labels, label)
+				args := call.Args
+				if sel.Sel.Name == "Either" {
+					args = args[1:]
+				}
+				for _, arg := range args {
+					lit, ok := arg.(*ast.BasicLit)
+					require.True(t, ok, "%s: a label must be a literal", name)
+					label, err := strconv.Unquote(lit.Value)
+					require.NoError(t, err)
+					if label != "" && !slices.Contains(labels, label) {
+						labels = append(labels, label)
+					}
 				}
 				return true
 			})

@@ -24,12 +24,12 @@ type mutant struct {
 }
 
 var mutants = []mutant{
-	{"copy after the slot was handed back", "mpmc.go",
-		"\t\t\tcopy(buf, view(at, n))\n\t\t\ttestpoint.Hit(\"C3\")\n\t\t\t// order: C4 acqrel, pairs P3 (release: the payload has been read before the slot is handed back) and C2\n\t\t\tif e.state.CompareAndSwap(w, freeWord(p+c.slots)) {\n\t\t\t\ttestpoint.Hit(\"C4\")\n",
-		"\t\t\tif e.state.CompareAndSwap(w, freeWord(p+c.slots)) {\n\t\t\t\ttestpoint.Hit(\"C4\")\n\t\t\t\tcopy(buf, view(at, n))\n"},
-	{"receive without compare-and-swap", "mpmc.go",
-		"\t\t\tif e.state.CompareAndSwap(w, freeWord(p+c.slots)) {\n\t\t\t\ttestpoint.Hit(\"C4\")\n",
-		"\t\t\tif e.state.Store(freeWord(p + c.slots)); true {\n\t\t\t\ttestpoint.Hit(\"C4\")\n"},
+	{"copy after the slot was handed back", "fast.go",
+		"\t\ttestpoint.Either(q.spsc, \"\", \"C4\")\n",
+		"\t\ttestpoint.Either(q.spsc, \"\", \"C4\")\n\t\tcopy(buf, view(at, n))\n"},
+	{"receive without compare-and-swap", "fast.go",
+		"\t\tif !e.state.CompareAndSwap(w, freeWord(h+c.slots)) {\n",
+		"\t\tif e.state.Store(freeWord(h + c.slots)); false {\n"},
 	{"lease without compare-and-swap", "lease.go",
 		"\t\tif !c.state(f.p).CompareAndSwap(f.w, takenWord(end, q.id, r)) {\n",
 		"\t\tif c.state(f.p).Store(takenWord(end, q.id, r)); false {\n"},

@@ -32,25 +32,21 @@ const (
 
 var mutants = []mutant{
 	{
-		name: "receive-frees-before-it-reads", file: "mpmc.go", run: stopped + "/mpmc/redeliver/receive_on$",
-		old: "\t\t\tcopy(buf, view(at, n))\n\t\t\ttestpoint.Hit(\"C3\")\n\t\t\t// order: C4 acqrel, pairs P3 (release: the payload has been read before the slot is handed back) and C2\n" +
-			"\t\t\tif e.state.CompareAndSwap(w, freeWord(p+c.slots)) {\n",
-		new: "\t\t\tif e.state.CompareAndSwap(w, freeWord(p+c.slots)) {\n\t\t\t\tcopy(buf, view(at, n))\n",
+		name: "receive-frees-before-it-reads", file: "fast.go", run: stopped + "/mpmc/redeliver/receive_on$",
+		old: "\t\ttestpoint.Either(q.spsc, \"\", \"C4\")\n", new: "\t\tcopy(buf, view(at, n))\n",
 	},
 	{
-		name: "send-publishes-before-the-length", file: "mpmc.go", run: killed + "/mpmc/redeliver/send$",
-		old: "\tatomicx.StoreRelaxed(&e.length, word) // order: P4 rlx, pairs C3: published by P6\n\ttestpoint.Hit(\"P4 length\")\n" +
-			"\tpublish(&e.state, readyWord(t+1, 0), p.fenced) // order: P6 rel, pairs C2 and N1\n",
-		new: "\tpublish(&e.state, readyWord(t+1, 0), p.fenced)\n\tatomicx.StoreRelaxed(&e.length, word)\n",
+		name: "send-publishes-before-the-length", file: "fast.go", run: killed + "/mpmc/redeliver/send$",
+		old: "\tatomicx.StoreRelaxed(&e.length, word) // order: P4 rlx, pairs C3: published by P6; S3 rlx, pairs D2: published by S4\n",
+		new: "\tpublish(&e.state, next, p.fenced)\n\tatomicx.StoreRelaxed(&e.length, word)\n",
 	},
 	{
-		name: "spsc-send-publishes-before-the-payload", file: "spsc.go", run: killed + "/spsc/redeliver/send$",
-		old: "\tput(at, msg)\n\ttestpoint.Hit(\"S3 payload\")\n\tatomicx.StoreRelaxed(&e.length, word) // order: S3 rlx, pairs D2: published by S4\n\ttestpoint.Hit(\"S3\")\n" +
-			"\tpublish(&e.state, spscReadyWord(t+k, 0), p.fenced) // order: S4 rel, pairs D1 and N1\n",
-		new: "\tatomicx.StoreRelaxed(&e.length, word)\n\tpublish(&e.state, spscReadyWord(t+k, 0), p.fenced)\n\tput(at, msg)\n",
+		name: "spsc-send-publishes-before-the-payload", file: "fast.go", run: killed + "/spsc/redeliver/send$",
+		old: "\tfrom := unsafe.Pointer(unsafe.SliceData(msg))\n",
+		new: "\tatomicx.StoreRelaxed(&e.length, word)\n\tpublish(&e.state, next, p.fenced)\n\tfrom := unsafe.Pointer(unsafe.SliceData(msg))\n",
 	},
 	{
-		name: "claim-names-another-owner", file: "mpmc.go", run: killed + "/mpmc/redeliver/send$",
+		name: "claim-names-another-owner", file: "fast.go", run: killed + "/mpmc/redeliver/send$",
 		old: "claimedWord(t+1, p.id)", new: "claimedWord(t+1, p.id+1)",
 	},
 	{

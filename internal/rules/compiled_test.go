@@ -1,0 +1,137 @@
+package rules
+
+import (
+	"go/ast"
+	"go/token"
+	"os/exec"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// What the compiler makes of a release store, atomicx.StoreRelease: a plain store, which on amd64 is one. The language promises less than that, so
+// the compiled code is looked at.
+
+// instruction is a line of go tool objdump.
+type instruction struct {
+	symbol, file string
+	line         int
+	text         string
+}
+
+// asmLine is "file:line  address  code  text".
+var asmLine = regexp.MustCompile(`^\s*(\S+):(\d+)\s+0x[0-9a-f]+\s+[0-9a-f]+\s+([^\t]*)`)
+
+var toMemory = regexp.MustCompile(`^MOVQ [A-Z0-9]+, [^ ]*\(`)
+
+// disassemble returns the instructions of package ring.
+func disassemble(t *testing.T) (list []instruction) {
+	cmd := exec.Command("go", "list", "-export", "-f", "{{.Export}}", "./ring")
+	cmd.Dir = root
+	export, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("go", "tool", "objdump", strings.TrimSpace(string(export))).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	symbol := ""
+	for _, l := range strings.Split(string(out), "\n") {
+		if name, ok := strings.CutPrefix(l, "TEXT "); ok {
+			symbol, _, _ = strings.Cut(name, "(SB)")
+			continue
+		}
+		m := asmLine.FindStringSubmatch(l)
+		if m == nil {
+			continue
+		}
+		n, err := strconv.Atoi(m[2])
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, text := m[1], strings.TrimSpace(m[3])
+		if i := strings.Index(l, "R_CALL:"); i >= 0 {
+			text += " " + l[i:]
+		}
+		list = append(list, instruction{symbol, file, n, text})
+	}
+	return list
+}
+
+// lineOf finds a line of a file by what it begins with.
+func lineOf(t *testing.T, path, begin string) int {
+	for i, l := range strings.Split(string(read(t, path)), "\n") {
+		if strings.HasPrefix(l, begin) {
+			return i + 1
+		}
+	}
+	t.Fatalf("%s has no line that begins with %q", path, begin)
+	return 0
+}
+
+// TestReleaseStoresAreStores: in the compiled package each release store of the source is a store to memory, and in the fast path it comes after what
+// it publishes, and after the length.
+func TestReleaseStoresAreStores(t *testing.T) {
+	if runtime.GOARCH != "amd64" {
+		t.Skip("elsewhere a release store is an atomic one")
+	}
+	const store = "internal/atomicx/store_amd64.go"
+	release, relaxed := lineOf(t, store, "func StoreRelease"), lineOf(t, store, "func StoreRelaxed")
+	code := disassemble(t)
+	at := func(i instruction, line int) bool {
+		return i.file == "store_amd64.go" && i.line == line && toMemory.MatchString(i.text)
+	}
+	stores := 0
+	for _, i := range code {
+		if at(i, release) {
+			stores++
+		}
+	}
+	calls, fset := 0, token.NewFileSet()
+	for _, path := range files(t, func(path string) bool { return strings.HasPrefix(path, "ring/") && isGo(path) && !isTest(path) }) {
+		ast.Inspect(parse(t, fset, path), func(n ast.Node) bool {
+			if call, ok := n.(*ast.CallExpr); ok {
+				switch f := call.Fun.(type) {
+				case *ast.SelectorExpr:
+					if f.Sel.Name == "StoreRelease" {
+						calls++
+					}
+				case *ast.Ident:
+					if f.Name == "publish" {
+						calls++
+					}
+				}
+			}
+			return true
+		})
+	}
+	if calls < 30 || stores < calls-1 { // publish calls StoreRelease itself
+		t.Errorf("%d release stores in the source, %d in the compiled package", calls, stores)
+	}
+
+	for _, name := range []string{"(*Producer).Send", "(*Consumer).Receive"} {
+		copied, length, published := 0, 0, 0
+		for n, i := range code {
+			if !strings.HasSuffix(i.symbol, "ring."+name) {
+				continue
+			}
+			switch {
+			case strings.Contains(i.text, "runtime.memmove"), i.file == "fast.go" && strings.HasPrefix(i.text, "MOVUPS X"):
+				copied = n
+			case at(i, relaxed) && length == 0:
+				length = n
+			case at(i, release) && published == 0:
+				published = n
+			}
+		}
+		if copied == 0 || length == 0 || published == 0 {
+			t.Fatalf("%s: the copy is at %d, the length at %d, the release store at %d: the rule looks in the wrong place", name, copied, length, published)
+		}
+		if copied > published || name == "(*Producer).Send" && length > published {
+			t.Errorf("%s: compiled, the copy is at %d, the length at %d, the release store at %d", name, copied, length, published)
+		}
+	}
+}

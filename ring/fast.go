@@ -1,0 +1,179 @@
+package ring
+
+import (
+	"context"
+	"unsafe"
+
+	"github.com/cd1900cf/millrace/internal/atomicx"
+	"github.com/cd1900cf/millrace/internal/layout"
+	"github.com/cd1900cf/millrace/internal/testpoint"
+)
+
+// The fast path: one message of one slot, nobody asleep, nothing in the way. Send and Receive are the steps of spsc.go and mpmc.go for this case,
+// for both kinds of ring, in one function without a call but that of a large copy: between two cores that pass small messages the calls themselves
+// are what limits. Everything else leaves before it has changed anything, and takes sendSlow and receiveSlow.
+//
+// Invariant: what is done here is what spscSend and mpmcSend, spscReceive and mpmcReceive would do, in the same order.
+
+// Send commits a copy of msg.
+//
+// Blocks: until the message fits, ctx ends, the handle closes, or nobody is left to read (ErrNoConsumers).
+// Progress: wait-free when there is space (SPSC); lock-free (MPMC). A stalled consumer, or in an MPMC ring a stalled lease, can keep the ring full.
+// Units: at most MaxMessage bytes, otherwise *SizeError.
+// Failure: when it returned nil the message stays until a consumer has released it, whoever dies; see docs/FAILURES.md.
+func (p *Producer) Send(ctx context.Context, msg []byte) error {
+	c, t, n := p.c, p.pos, uint64(len(msg))
+	if !p.shielded {
+		return p.sendGuarded(ctx, msg)
+	}
+	if n > c.slotSize || !p.gate.claim(gateOpen) {
+		return p.sendSlow(ctx, msg)
+	}
+	if !p.gate.inside() {
+		p.gate.leave(gateOpen)
+		return ErrClosed
+	}
+	e := c.entry(t)
+	next := spscReadyWord(t+1, 0)
+	ok := t+1-p.limit <= c.slots // S1
+	if !p.spsc {
+		next = readyWord(t+1, 0)
+		// order: P3 acqrel, pairs C4 C5 L3 (acquire: the consumer has read the payload that is overwritten next) and C2
+		ok = e.state.CompareAndSwap(freeWord(t), claimedWord(t+1, p.id))
+	}
+	if !ok {
+		p.gate.leave(gateOpen)
+		return p.sendSlow(ctx, msg)
+	}
+	testpoint.Either(p.spsc, "", "P3")
+	at, word := unsafe.Add(unsafe.Pointer(e), layout.EntrySize), n|layout.FlagInline
+	if n > c.inline {
+		at, word = c.cell(t), n
+	}
+	from := unsafe.Pointer(unsafe.SliceData(msg))
+	switch {
+	case n-8 <= 8:
+		copy16(at, from, n)
+	case n-8 <= 24:
+		copy32(at, from, n)
+	case n-8 <= 56:
+		copy64(at, from, n)
+	default:
+		put(at, msg)
+	}
+	testpoint.Either(p.spsc, "S3 payload", "P4 payload")
+	atomicx.StoreRelaxed(&e.length, word) // order: P4 rlx, pairs C3: published by P6; S3 rlx, pairs D2: published by S4
+	testpoint.Either(p.spsc, "S3", "P4 length")
+	publish(&e.state, next, p.fenced) // order: P6 rel, pairs C2 and N1; S4 rel, pairs D1 and N1
+	testpoint.Either(p.spsc, "S4", "P6")
+	p.pos = t + 1
+	if (t+1)&c.hintMask == 0 {
+		atomicx.StoreRelease(&c.ctl.producerPosition, t+1) // order: P7 rel, pairs P0; S5 rel, pairs S5
+		testpoint.Either(p.spsc, "S5", "P7")
+	}
+	bump(&p.me.sent, 1)
+	testpoint.Either(p.spsc, "", "P7 counted")
+	if c.ctl.notEmpty.pending() { // order: N1 sc, pairs W1
+		p.wake(&c.ctl.notEmpty, 1)
+	}
+	p.gate.leave(gateOpen)
+	return nil
+}
+
+// Receive copies the next message into buf and releases it, as one step: before it the message is in the ring, after it it has been received.
+//
+// Blocks: until a message is ready, ctx ends, the stream ends (io.EOF) or the handle closes.
+// Returns io.ErrShortBuffer, and the size that is needed, when buf is too small; the message stays.
+// Progress: wait-free (SPSC); lock-free (MPMC). A stalled producer delays the messages behind its claim.
+func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
+	c, h := q.c, q.pos
+	if !q.shielded {
+		return q.receiveGuarded(ctx, buf)
+	}
+	if !q.gate.claim(gateOpen) {
+		return q.receiveSlow(ctx, buf)
+	}
+	if !q.gate.inside() {
+		q.gate.leave(gateOpen)
+		return 0, ErrClosed
+	}
+	e := c.entry(h)
+	w := e.state.Load()                 // order: D1 acq, pairs S4; C2 acq, pairs P6
+	ready := w == spscReadyWord(h+1, 0) // one slot, never given back
+	if !q.spsc {
+		// order: C0 acq, pairs V4
+		ready = w == readyWord(h+1, 0) && c.ctl.returns.Load() == q.seen && !raceDetector
+	}
+	if !ready {
+		q.gate.leave(gateOpen)
+		return q.receiveSlow(ctx, buf)
+	}
+	length := e.length.Load() // order: D2 rlx, pairs S3: ordered by D1; C3 rlx, pairs P4: ordered by C2
+	at, n, ok := c.single(e, h, length)
+	if !ok || !q.accepts(n, buf) {
+		q.gate.leave(gateOpen)
+		return q.receiveSlow(ctx, buf)
+	}
+	to := unsafe.Pointer(unsafe.SliceData(buf))
+	switch {
+	case n-8 <= 8:
+		copy16(to, at, n)
+	case n-8 <= 24:
+		copy32(to, at, n)
+	case n-8 <= 56:
+		copy64(to, at, n)
+	default:
+		copy(buf, view(at, n))
+	}
+	testpoint.Either(q.spsc, "D3", "C3")
+	if q.spsc {
+		q.pos = h + 1
+		publish(&c.ctl.consumerPosition, h+1, q.fenced) // order: D4 rel, pairs S1 and N1
+		testpoint.Either(q.spsc, "D4", "")
+		if h+1-q.given > c.stride8 {
+			q.given = h + 1
+			atomicx.StoreRelease(&c.ctl.spacePosition, h+1) // order: D5 rel, pairs S1
+			testpoint.Either(q.spsc, "D5", "")
+		}
+	} else {
+		// order: C4 acqrel, pairs P3 (release: the payload has been read before the slot is handed back) and C2
+		if !e.state.CompareAndSwap(w, freeWord(h+c.slots)) {
+			q.gate.leave(gateOpen)
+			return q.receiveSlow(ctx, buf)
+		}
+		testpoint.Either(q.spsc, "", "C4")
+		q.pos = h + 1
+		if (h+1)&c.hintMask == 0 {
+			atomicx.StoreRelease(&c.ctl.consumerPosition, h+1) // order: C6 rel, pairs C1
+			testpoint.Either(q.spsc, "", "C6")
+		}
+	}
+	q.last = Delivery{Position: h, Deliveries: 1}
+	bump(&q.me.received, 1)
+	testpoint.Either(q.spsc, "", "C6 counted")
+	if c.ctl.notFull.pending() { // order: N1 sc, pairs W1; C4 is the fence in an MPMC ring
+		q.wakeAll(&c.ctl.notFull)
+	}
+	q.gate.leave(gateOpen)
+	return int(n), nil
+}
+
+// copy16 copies 8 to 16 bytes as two words, which may overlap each other. A call of the runtime's copy would cost as much as the rest of a Send.
+func copy16(to, from unsafe.Pointer, n uint64) {
+	*(*uint64)(to) = *(*uint64)(from)
+	*(*uint64)(unsafe.Add(to, n-8)) = *(*uint64)(unsafe.Add(from, n-8))
+}
+
+// copy32 copies 16 to 32 bytes.
+func copy32(to, from unsafe.Pointer, n uint64) {
+	*(*[16]byte)(to) = *(*[16]byte)(from)
+	*(*[16]byte)(unsafe.Add(to, n-16)) = *(*[16]byte)(unsafe.Add(from, n-16))
+}
+
+// copy64 copies 32 to 64 bytes.
+func copy64(to, from unsafe.Pointer, n uint64) {
+	*(*[16]byte)(to) = *(*[16]byte)(from)
+	*(*[16]byte)(unsafe.Add(to, 16)) = *(*[16]byte)(unsafe.Add(from, 16))
+	*(*[16]byte)(unsafe.Add(to, n-32)) = *(*[16]byte)(unsafe.Add(from, n-32))
+	*(*[16]byte)(unsafe.Add(to, n-16)) = *(*[16]byte)(unsafe.Add(from, n-16))
+}
