@@ -216,15 +216,20 @@ func (s *Session) calibrate(row Row, a mech.Args) (int, error) {
 	if row.For == 0 {
 		return a.Count, nil
 	}
-	fastest := math.Inf(1)
-	for range 3 {
+	least, fastest := a.Count, math.Inf(1)
+	for range 5 { // a short run is mostly its start: go on until it lasts at least half as long as it should
 		res, err := s.Runner.Run(a)
 		if err != nil {
 			return 0, err
 		}
 		fastest = min(fastest, res.Nanoseconds)
+		want := max(least, int(float64(row.For)/fastest)) / a.Batch * a.Batch
+		if want < 2*a.Count {
+			return want, nil
+		}
+		a.Count = min(want, 20*a.Count)
 	}
-	return max(a.Count, int(float64(row.For)/fastest)) / a.Batch * a.Batch, nil
+	return a.Count, nil
 }
 
 // failed leaves a cell out for the rest of the session. That a peer is not installed is on file; that it fails, too.
