@@ -6,7 +6,6 @@ import (
 	"unsafe"
 
 	"github.com/cd1900cf/millrace/internal/atomicx"
-	"github.com/cd1900cf/millrace/internal/layout"
 	"github.com/cd1900cf/millrace/internal/testpoint"
 )
 
@@ -63,24 +62,49 @@ func (b batch) from(n int) batch {
 // All sizes are checked first (*SizeError, nothing sent). A batch that needs at most half of the slots is claimed whole, and waits until it
 // fits; a longer one goes as several such parts. Within a part nothing comes between.
 // Blocks and fails as Send does. Failure: if the process dies within a part, a prefix of it may be committed: never a hole, never a torn message.
-func (p *Producer) SendBatch(ctx context.Context, msgs [][]byte) (int, error) {
-	return p.sendBatch(ctx, batch{msgs: msgs})
-}
-
-// TrySendBatch commits the longest prefix of msgs that fits and returns its length; with ErrFull when that is not all. Blocks: never.
-func (p *Producer) TrySendBatch(msgs [][]byte) (int, error) { return p.trySendBatch(batch{msgs: msgs}) }
-
-func (p *Producer) sendBatch(ctx context.Context, b batch) (done int, err error) {
+func (p *Producer) SendBatch(ctx context.Context, msgs [][]byte) (done int, err error) {
 	if p.guarded {
 		defer p.fault(debug.SetPanicOnFault(true), &err)
 	}
 	if !p.gate.enter(gateOpen) {
 		return 0, p.refused()
 	}
+	if p.spsc && p.spscRunOf(msgs) {
+		p.gate.leave(gateOpen)
+		return len(msgs), nil
+	}
+	done, err = p.sendParts(ctx, batch{msgs: msgs})
+	p.leave(err)
+	return done, err
+}
+
+// TrySendBatch commits the longest prefix of msgs that fits and returns its length; with ErrFull when that is not all. Blocks: never.
+func (p *Producer) TrySendBatch(msgs [][]byte) (int, error) { return p.trySendBatch(batch{msgs: msgs}) }
+
+// sendValues sends n values of size bytes that lie in a row.
+func (p *Producer) sendValues(ctx context.Context, base unsafe.Pointer, size uint64, n int) (done int, err error) {
+	if p.guarded {
+		defer p.fault(debug.SetPanicOnFault(true), &err)
+	}
+	if !p.gate.enter(gateOpen) {
+		return 0, p.refused()
+	}
+	if p.spsc && p.spscRunOfValues(base, size, uint64(n)) {
+		p.gate.leave(gateOpen)
+		return n, nil
+	}
+	b := batch{base: base, size: size, count: n}
+	done, err = p.sendParts(ctx, b)
+	p.leave(err)
+	return done, err
+}
+
+// sendParts sends b in parts, and waits for the room that each of them needs.
+func (p *Producer) sendParts(ctx context.Context, b batch) (done int, err error) {
 	if err = p.fits(&b); err != nil {
-		p.leave(err)
 		return 0, err
 	}
+	p.coarse = true // space comes in strides
 	for b.len() > 0 {
 		var n int
 		if n, err = p.tryPart(b); err == ErrFull {
@@ -94,7 +118,7 @@ func (p *Producer) sendBatch(ctx context.Context, b batch) (done int, err error)
 		done += n
 		b = b.from(n)
 	}
-	p.leave(err)
+	p.coarse = false
 	return done, err
 }
 
@@ -373,30 +397,78 @@ func (p *Producer) spscBatch(b batch, n int) {
 	p.committed(x, uint64(n))
 }
 
-// cells returns the data cells of n positions from t on: up to the end of the ring, and from its start.
-func (c *core) cells(t uint64, n int) (first, second []byte) {
-	k := min(uint64(n), c.slots-t&c.mask)
-	return view(c.cell(t), k*c.slotSize), view(c.data, (uint64(n)-k)*c.slotSize)
-}
-
-// spscRun publishes n equally long messages, one slot each, by one word.
-func (p *Producer) spscRun(b batch, n int) {
-	c := p.c
-	t := p.pos
-	size := b.size
-	if b.base != nil && size == c.slotSize {
-		first, second := c.cells(t, n)
-		values := view(b.base, uint64(n)*size)
-		copy(second, values[copy(first, values):])
-	} else {
-		for i := range n {
-			put(c.cell(t+uint64(i)), b.bytes(i))
-			testpoint.Hit("S3 payload")
+// ReceiveBatch copies the next 1 to len(bufs) messages into bufs, in order, and releases them, and returns how many. Message i goes to bufs[i], which needs
+// the capacity and gets the length of the message. It waits for the first message only.
+//
+// Blocks and ends as Receive does. Returns io.ErrShortBuffer when the first message does not fit; it stays, as does any other that does not fit.
+// Failure: if the process dies in the call, a first part of the messages has been received and the rest is in the ring; of an MPMC ring it may be
+// delivered again, with a higher count, or counted as lost under Drop, as it was leased.
+func (q *Consumer) ReceiveBatch(ctx context.Context, bufs [][]byte) (n int, err error) {
+	if q.guarded {
+		defer q.fault(debug.SetPanicOnFault(true), &err)
+	}
+	if !q.gate.enter(gateOpen) {
+		return 0, q.refused()
+	}
+	if len(bufs) == 0 {
+		q.gate.leave(gateOpen)
+		return 0, nil
+	}
+	if n, err = q.tryReceiveBatch(bufs); err == ErrEmpty {
+		q.pending = receiving{bufs: bufs}
+		if ctx != noWait {
+			n, err = q.await(ctx)
+		} else {
+			n, err = q.poll()
 		}
 	}
-	atomicx.StoreRelaxed(&c.entry(t).length, size|layout.FlagRun) // order: S3 rlx, pairs D2: published by S4
-	testpoint.Hit("S3")
-	publish(c.state(t), spscReadyWord(t+uint64(n), 0), p.fenced) // order: S4 rel, pairs D1 and N1
-	testpoint.Hit("S4")
-	p.committed(t+uint64(n), uint64(n))
+	q.leave(err)
+	return n, err
+}
+
+// TryReceiveBatch is ReceiveBatch, or returns ErrEmpty, or io.EOF. Blocks: never.
+func (q *Consumer) TryReceiveBatch(bufs [][]byte) (int, error) { return q.ReceiveBatch(noWait, bufs) }
+
+// tryReceiveBatch is one attempt: what is left of a run in one step, otherwise one message after the other (SPSC), or under a lease that ends at once (MPMC).
+func (q *Consumer) tryReceiveBatch(bufs [][]byte) (int, error) {
+	if !q.spsc {
+		return q.mpmcReceiveBatch(bufs)
+	}
+	if r := q.spscRun(); r.h != r.e {
+		n := min(r.e-r.h, uint64(len(bufs)))
+		if n = q.c.drain(bufs[:n], r.h, r.length); n == 0 {
+			return 0, errShortBuffer
+		}
+		testpoint.Hit("D3")
+		q.consumedRun(r, n)
+		return int(n), nil
+	}
+	for i, buf := range bufs {
+		n, err := q.spscReceive(buf[:cap(buf)])
+		if err != nil {
+			if i > 0 && (err == ErrEmpty || err == errShortBuffer) {
+				err = nil
+			}
+			return i, err
+		}
+		bufs[i] = buf[:n]
+	}
+	return len(bufs), nil
+}
+
+func (q *Consumer) mpmcReceiveBatch(bufs [][]byte) (int, error) {
+	q.into = bufs
+	err := q.mpmcLease(q.leaseRoom(len(bufs)))
+	q.into = nil
+	if err != nil {
+		return 0, err
+	}
+	l := &q.lease
+	for i, it := range l.items {
+		bufs[i] = append(bufs[i][:0], it.bytes()...)
+	}
+	last := &l.items[l.count-1]
+	q.last = Delivery{Position: last.p, Deliveries: last.deliveries()}
+	q.mpmcRelease(l.count - 1)
+	return l.count, nil
 }

@@ -23,6 +23,7 @@ type Consumer struct {
 	runLength uint64 // SPSC: bytes of each message of that run
 
 	lease      lease
+	into       [][]byte // of ReceiveBatch: where the leased messages will be copied
 	generation uint64
 	last       Delivery
 	least      uint64 // bytes that a message must have to be received by copying; of a typed consumer, the size of a value
@@ -39,7 +40,8 @@ type Consumer struct {
 // receiving is the argument of a blocking call, so that trying again needs no closure.
 type receiving struct {
 	buf   []byte
-	limit int // 0: copy into buf; otherwise lease up to limit messages
+	bufs  [][]byte
+	limit int // 0: copy into buf, or bufs; otherwise lease up to limit messages
 	typed typedBuffer
 }
 
@@ -121,7 +123,7 @@ func (q *Consumer) NextBatch(ctx context.Context, limit int) (Batch, error) {
 	if err := q.take(ctx, limit); err != nil {
 		return Batch{}, err
 	}
-	return Batch{q: q, generation: q.generation, n: q.lease.count}, nil
+	return q.batch(), nil
 }
 
 // TryNextBatch leases 1 to limit messages, or returns ErrEmpty, or io.EOF. Blocks: never. See NextBatch.
@@ -129,7 +131,7 @@ func (q *Consumer) TryNextBatch(limit int) (Batch, error) {
 	if err := q.take(noWait, limit); err != nil {
 		return Batch{}, err
 	}
-	return Batch{q: q, generation: q.generation, n: q.lease.count}, nil
+	return q.batch(), nil
 }
 
 // noWait stands for the context of a call that does not wait.
@@ -147,9 +149,8 @@ func (q *Consumer) take(ctx context.Context, limit int) (err error) {
 		q.gate.leave(gateOpen)
 		return ErrMisuse
 	}
-	if limit = min(limit, int(q.c.slots)); cap(q.lease.items) < limit {
-		q.lease.items = make([]item, 0, limit)
-	}
+	limit = q.leaseRoom(limit)
+	q.generation++
 	if err = q.tryTake(limit); err == ErrEmpty {
 		q.pending = receiving{limit: limit}
 		if ctx != noWait {
@@ -163,9 +164,16 @@ func (q *Consumer) take(ctx context.Context, limit int) (err error) {
 		return err
 	}
 	q.expose()
-	q.generation++
 	q.gate.leave(gateHeld)
 	return nil
+}
+
+// leaseRoom makes room for leases of limit messages, and returns how many one may have at most.
+func (q *Consumer) leaseRoom(limit int) int {
+	if limit = min(limit, int(q.c.slots)); cap(q.lease.items) < limit {
+		q.lease.items = make([]item, 0, limit)
+	}
+	return limit
 }
 
 func (q *Consumer) tryTake(limit int) error {
@@ -189,7 +197,7 @@ func (q *Consumer) All(ctx context.Context) iter.Seq2[Message, error] {
 				return
 			}
 			more := yield(m, nil)
-			if q.generation&(1<<32-1) == m.token>>32 && q.gate.is() == gateHeld {
+			if q.current(m.word) && q.gate.is() == gateHeld {
 				if err := m.Release(); err != nil {
 					if more {
 						yield(Message{}, err)
@@ -210,14 +218,45 @@ func (q *Consumer) Last() Delivery { return q.last }
 // message makes the token for message i of the open lease.
 func (q *Consumer) message(i int) Message {
 	it := q.lease.at(i)
-	return Message{q, it.p, it.word, q.generation<<32 | uint64(i)}
+	return Message{q, it.data, it.p, it.word}
 }
 
-// end releases, or gives back, the messages of the lease up to index i; i < 0 stands for all that are left.
-func (q *Consumer) end(generation uint64, i int, back bool) (err error) {
+// batch makes the token for the open lease.
+func (q *Consumer) batch() Batch {
+	l := &q.lease
+	b := Batch{q, unsafe.Pointer(&l.run), l.cell, q.generation<<32 | uint64(l.count)}
+	if !l.isRun {
+		b.items, b.cell = unsafe.Pointer(unsafe.SliceData(l.items)), 0
+	}
+	return b
+}
+
+// endOne releases the messages of the lease up to the one at position p, or gives it back.
+func (q *Consumer) endOne(word, p uint64, back bool) error {
 	if q == nil {
 		return ErrMisuse
 	}
+	i := -1
+	if q.gate.is() == gateHeld && q.current(word) { // otherwise end says why not
+		i = q.lease.index(p)
+	}
+	return q.end(i, back)
+}
+
+// endAll releases what is left of the lease of a generation.
+func (q *Consumer) endAll(generation uint64) error {
+	if q == nil {
+		return ErrMisuse
+	}
+	i := -1
+	if uint32(generation) == uint32(q.generation) {
+		i = q.lease.count - 1
+	}
+	return q.end(i, false)
+}
+
+// end releases, or gives back, the messages of the lease up to index i; -1 stands for a stale token.
+func (q *Consumer) end(i int, back bool) (err error) {
 	if q.guarded {
 		defer q.fault(debug.SetPanicOnFault(true), &err)
 	}
@@ -225,10 +264,7 @@ func (q *Consumer) end(generation uint64, i int, back bool) (err error) {
 		return q.refused()
 	}
 	l := &q.lease
-	if i < 0 {
-		i = l.count - 1
-	}
-	if generation&(1<<32-1) != q.generation&(1<<32-1) || i < l.next {
+	if i < l.next {
 		q.gate.leave(gateHeld)
 		return ErrMisuse
 	}
@@ -279,6 +315,8 @@ func (q *Consumer) attempt() (int, error) {
 	switch {
 	case q.pending.limit > 0:
 		return 0, q.tryTake(q.pending.limit)
+	case q.pending.bufs != nil:
+		return q.tryReceiveBatch(q.pending.bufs)
 	case q.pending.typed.base != nil:
 		return q.tryTyped(q.pending.typed)
 	}
@@ -288,17 +326,17 @@ func (q *Consumer) attempt() (int, error) {
 // A Message is a leased message. It is a small value; copies stand for the same lease.
 type Message struct {
 	q        *Consumer
+	data     unsafe.Pointer
 	position uint64
 	word     uint64 // as in item
-	token    uint64 // generation << 32 | index
 }
 
 // Bytes returns the payload. It aliases the ring and is dead after Release, Return or Close.
 func (m Message) Bytes() []byte {
-	if m.q == nil || m.token>>32 != m.q.generation&(1<<32-1) {
+	if m.q == nil || !m.q.current(m.word) {
 		return nil
 	}
-	return m.q.c.bytes(m.position, m.word)
+	return view(m.data, m.word>>lengthShift)
 }
 
 // Position returns the message's position: its place in the order of the ring.
@@ -317,29 +355,35 @@ func (m Message) Redelivered() bool { return m.Deliveries() > 1 }
 
 // Release ends the lease. For a message of a Batch it releases that message and all before it. A second or stale call is ErrMisuse.
 // Blocks: never. Progress: wait-free.
-func (m Message) Release() error { return m.q.end(m.token>>32, int(uint32(m.token)), false) }
+func (m Message) Release() error { return m.q.endOne(m.word, m.position, false) }
 
 // Return gives the message back unprocessed: it is delivered again to somebody, with a higher count, whatever the ring's policy for deaths is.
 // For a message of a Batch, the ones before it must have been released, and what the batch holds behind it is given back too.
-func (m Message) Return() error { return m.q.end(m.token>>32, int(uint32(m.token)), true) }
+func (m Message) Return() error { return m.q.endOne(m.word, m.position, true) }
 
-// A Batch is a lease of several messages.
-type Batch struct {
-	q          *Consumer
-	generation uint64
-	n          int
+// A Batch is a lease of several messages. It is a small value; copies stand for the same lease.
+type Batch struct { // four words, so that it can be in registers
+	q     *Consumer
+	items unsafe.Pointer // to the item of the first message; of a run, to that of all
+	cell  uint64         // of a run: bytes from one payload to the next; otherwise 0
+	token uint64         // generation << 32 | number of messages
 }
 
 // Len returns how many messages the batch was leased with.
-func (b Batch) Len() int { return b.n }
+func (b Batch) Len() int { return int(uint32(b.token)) }
 
-// At returns message i, 0 ≤ i < Len. Out of range, or after the batch was released, it is the zero Message, whose methods are harmless.
-func (b Batch) At(i int) Message {
-	if b.q == nil || b.generation != b.q.generation || i < 0 || i >= b.n {
+// At returns message i, 0 ≤ i < Len. Out of range it is the zero Message. Its methods, and those of any message after the batch was released, are harmless.
+func (b Batch) At(i int) Message { // small enough to be inlined: it is called for every message
+	if uint64(i) >= b.token&(1<<32-1) {
 		return Message{}
 	}
-	return b.q.message(i)
+	if b.cell != 0 {
+		it := (*item)(b.items)
+		return Message{b.q, unsafe.Add(it.data, uint64(i)*b.cell), it.p + uint64(i), it.word}
+	}
+	it := (*item)(unsafe.Add(b.items, uint64(i)*itemSize))
+	return Message{b.q, it.data, it.p, it.word}
 }
 
 // Release releases what is left of the batch.
-func (b Batch) Release() error { return b.q.end(b.generation, -1, false) }
+func (b Batch) Release() error { return b.q.endAll(b.token >> 32) }

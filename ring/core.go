@@ -8,8 +8,15 @@ import (
 	"github.com/cd1900cf/millrace/internal/layout"
 )
 
+// controlMargin is how many bytes of the header page, which ends with reserved ones, a control begins with.
+const controlMargin = 128
+
 // control is the control page, docs/FORMAT.md section 3.2. Each group is written by one side only.
+//
+// It begins with the last line of the page before, which nobody writes: to take the address of a field, compiled Go reads the first byte of the
+// struct, and that must not be on the line that the producers write.
 type control struct {
+	_                [controlMargin]byte
 	producerPosition atomic.Uint64
 	reservedPosition atomic.Uint64 // SPSC producer
 	_                [112]byte
@@ -76,20 +83,20 @@ type entry struct {
 
 // The build fails if a struct and the specification disagree.
 var (
-	_ [layout.ControlReservedPosition]struct{} = [unsafe.Offsetof(control{}.reservedPosition)]struct{}{}
-	_ [layout.ControlConsumerPosition]struct{} = [unsafe.Offsetof(control{}.consumerPosition)]struct{}{}
-	_ [layout.ControlLeaseEnd]struct{}         = [unsafe.Offsetof(control{}.leaseEnd)]struct{}{}
-	_ [layout.ControlJournal]struct{}          = [unsafe.Offsetof(control{}.journal)]struct{}{}
-	_ [layout.ControlRunEnd]struct{}           = [unsafe.Offsetof(control{}.runEnd)]struct{}{}
-	_ [layout.ControlRunLength]struct{}        = [unsafe.Offsetof(control{}.runLength)]struct{}{}
-	_ [layout.ControlSpacePosition]struct{}    = [unsafe.Offsetof(control{}.spacePosition)]struct{}{}
-	_ [layout.ControlReturns]struct{}          = [unsafe.Offsetof(control{}.returns)]struct{}{}
-	_ [layout.ControlNotEmpty]struct{}         = [unsafe.Offsetof(control{}.notEmpty)]struct{}{}
-	_ [layout.ControlNotFull]struct{}          = [unsafe.Offsetof(control{}.notFull)]struct{}{}
-	_ [layout.ControlRoster]struct{}           = [unsafe.Offsetof(control{}.roster)]struct{}{}
-	_ [layout.ControlRemoved]struct{}          = [unsafe.Offsetof(control{}.removed)]struct{}{}
-	_ [layout.ControlTyped]struct{}            = [unsafe.Offsetof(control{}.typed)]struct{}{}
-	_ [layout.ControlRecoveries]struct{}       = [unsafe.Offsetof(control{}.recoveries)]struct{}{}
+	_ [layout.ControlReservedPosition]struct{} = [unsafe.Offsetof(control{}.reservedPosition) - controlMargin]struct{}{}
+	_ [layout.ControlConsumerPosition]struct{} = [unsafe.Offsetof(control{}.consumerPosition) - controlMargin]struct{}{}
+	_ [layout.ControlLeaseEnd]struct{}         = [unsafe.Offsetof(control{}.leaseEnd) - controlMargin]struct{}{}
+	_ [layout.ControlJournal]struct{}          = [unsafe.Offsetof(control{}.journal) - controlMargin]struct{}{}
+	_ [layout.ControlRunEnd]struct{}           = [unsafe.Offsetof(control{}.runEnd) - controlMargin]struct{}{}
+	_ [layout.ControlRunLength]struct{}        = [unsafe.Offsetof(control{}.runLength) - controlMargin]struct{}{}
+	_ [layout.ControlSpacePosition]struct{}    = [unsafe.Offsetof(control{}.spacePosition) - controlMargin]struct{}{}
+	_ [layout.ControlReturns]struct{}          = [unsafe.Offsetof(control{}.returns) - controlMargin]struct{}{}
+	_ [layout.ControlNotEmpty]struct{}         = [unsafe.Offsetof(control{}.notEmpty) - controlMargin]struct{}{}
+	_ [layout.ControlNotFull]struct{}          = [unsafe.Offsetof(control{}.notFull) - controlMargin]struct{}{}
+	_ [layout.ControlRoster]struct{}           = [unsafe.Offsetof(control{}.roster) - controlMargin]struct{}{}
+	_ [layout.ControlRemoved]struct{}          = [unsafe.Offsetof(control{}.removed) - controlMargin]struct{}{}
+	_ [layout.ControlTyped]struct{}            = [unsafe.Offsetof(control{}.typed) - controlMargin]struct{}{}
+	_ [layout.ControlRecoveries]struct{}       = [unsafe.Offsetof(control{}.recoveries) - controlMargin]struct{}{}
 
 	_ [layout.ParticipantConsumerRegistered]struct{} = [unsafe.Offsetof(participant{}.consumer)]struct{}{}
 	_ [layout.ParticipantProducerClosed]struct{}     = [unsafe.Offsetof(session{}.closed)]struct{}{}
@@ -159,7 +166,7 @@ func newCore(mem []byte, h layout.Header, k keeper) *core {
 		slotSize:      h.SlotSize,
 		stride:        uint64(h.EntryStride),
 		inline:        min(uint64(h.InlineSize), h.SlotSize), // only messages of one slot lie inline
-		ctl:           (*control)(unsafe.Add(base, layout.ControlOffset)),
+		ctl:           (*control)(unsafe.Add(base, layout.ControlOffset-controlMargin)),
 		accounts:      unsafe.Add(base, h.AccountsOffset),
 		table:         unsafe.Add(base, h.ParticipantsOffset),
 		participants:  int(h.Participants),

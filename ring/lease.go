@@ -14,39 +14,47 @@ import (
 type lease struct {
 	next, count int
 	items       []item // the messages; unused for a run
-	run         item   // SPSC: the first of count messages of one run, when isRun
+	run         item   // SPSC: the first of count messages of one run, when isRun: they lie in a row,
+	cell        uint64 // so many bytes from one to the next
 	isRun       bool
 	shared      bool   // MPMC: all items are in one extent, whose word is the first one's; otherwise each has its own
 	end         uint64 // MPMC: end of that extent
 }
 
-// item is one leased message: its positions, and what else there is to know of it packed into one word, so that it travels in registers.
+// item is one leased message: its positions, its payload, and what else there is to know of it packed into one word, so that a Message travels in
+// four registers.
 type item struct {
 	p, e uint64
-	word uint64 // bytes << 8 | lies inline << 7 | times given back before
+	data unsafe.Pointer
+	word uint64 // bytes << 24 | generation of the lease << 6 | times given back before
 }
 
-const itemInline = 1 << 7
+const (
+	itemSize        = uint64(unsafe.Sizeof(item{}))
+	generationShift = 6
+	generationMask  = 1<<18 - 1
+	lengthShift     = 24
+)
 
-// newItem describes the message [p, e) that was given back r times, from its length word, which was checked.
-func newItem(p, e, r, length uint64) item {
-	word := length&layout.LengthMask<<8 | r
+// item describes the message [p, e) that was given back r times, from its length word, which was checked.
+func (q *Consumer) item(p, e, r, length uint64) item {
+	it := item{p: p, e: e, word: length&layout.LengthMask<<lengthShift | (q.generation&generationMask)<<generationShift | r}
 	if length&layout.FlagInline != 0 {
-		word |= itemInline
+		it.data = unsafe.Add(unsafe.Pointer(q.c.entry(p)), layout.EntrySize)
+	} else {
+		it.data = q.c.cell(p)
 	}
-	return item{p, e, word}
+	return it
 }
 
-func (it item) size() uint64    { return it.word >> 8 }
+func (it item) size() uint64    { return it.word >> lengthShift }
 func (it item) given() uint64   { return it.word & layout.DeliveriesMask }
 func (it item) deliveries() int { return deliveries(it.given()) }
+func (it item) bytes() []byte   { return view(it.data, it.size()) }
 
-// bytes returns the payload of the message at p that word describes.
-func (c *core) bytes(p, word uint64) []byte {
-	if word&itemInline != 0 {
-		return view(unsafe.Add(unsafe.Pointer(c.entry(p)), layout.EntrySize), word>>8)
-	}
-	return view(c.cell(p), word>>8)
+// current says whether word belongs to the open lease, or the last one.
+func (q *Consumer) current(word uint64) bool {
+	return (word>>generationShift^q.generation)&generationMask == 0
 }
 
 func (l *lease) open() bool { return l.next < l.count }
@@ -65,9 +73,27 @@ func (l *lease) add(it item) {
 // at returns message i.
 func (l *lease) at(i int) item {
 	if l.isRun {
-		return item{l.run.p + uint64(i), l.run.e + uint64(i), l.run.word}
+		it := l.run
+		it.p, it.e, it.data = it.p+uint64(i), it.e+uint64(i), unsafe.Add(it.data, uint64(i)*l.cell)
+		return it
 	}
 	return l.items[i]
+}
+
+// index finds the leased message at position p, or returns -1.
+func (l *lease) index(p uint64) int {
+	if l.isRun {
+		if i := p - l.run.p; i < uint64(l.count) {
+			return int(i)
+		}
+		return -1
+	}
+	for i := l.next; i < l.count; i++ {
+		if l.items[i].p == p {
+			return i
+		}
+	}
+	return -1
 }
 
 // mpmcLease takes the next 1..limit messages, L1, L2.
@@ -88,10 +114,16 @@ func (q *Consumer) mpmcLease(limit int) error {
 			}
 			return corrupt("length word", f.p, c.entry(f.p).length.Load()) // order: C3 rlx, pairs P4
 		}
+		if !q.fits(0, length) {
+			if c.state(f.p).Load() != f.w { // order: C2 acq, pairs C4: somebody took it meanwhile
+				continue
+			}
+			return errShortBuffer
+		}
 		r := givenBack(f.w)
 		l := &q.lease
 		l.reset()
-		l.add(newItem(f.p, f.e, r, length))
+		l.add(q.item(f.p, f.e, r, length))
 		end := f.e
 		if r == 0 && limit > 1 {
 			end = q.extend(f.p, limit)
@@ -112,6 +144,11 @@ func (q *Consumer) mpmcLease(limit int) error {
 	return corrupt("state word", q.pos, c.state(q.pos).Load()) // order: C2 acq, pairs P6
 }
 
+// fits says whether message i of a lease may have this length word: whether it fits into the buffer that ReceiveBatch has for it.
+func (q *Consumer) fits(i int, length uint64) bool {
+	return q.into == nil || length&layout.LengthMask <= uint64(cap(q.into[i]))
+}
+
 // extend adds the committed messages behind p that nobody has passed, up to limit in all, and returns the end of the last (I2).
 func (q *Consumer) extend(p uint64, limit int) (end uint64) {
 	c, l := q.c, &q.lease
@@ -127,10 +164,10 @@ func (q *Consumer) extend(p uint64, limit int) (end uint64) {
 			break
 		}
 		length, ok := c.mpmcMessage(found{x, w, e})
-		if !ok {
+		if !ok || !q.fits(l.count, length) {
 			break
 		}
-		l.add(newItem(x, e, 0, length))
+		l.add(q.item(x, e, 0, length))
 		x, end = e, e
 	}
 	return end
@@ -145,13 +182,13 @@ func (q *Consumer) takeReturned(limit int) {
 			return
 		}
 		length, ok := c.mpmcMessage(f)
-		if !ok || int64(f.p-l.items[l.count-1].p) < 0 {
+		if !ok || int64(f.p-l.items[l.count-1].p) < 0 || !q.fits(l.count, length) {
 			return // positions in a batch ascend
 		}
 		r := givenBack(f.w)
 		// order: L2 acqrel, pairs V3
 		if c.state(f.p).CompareAndSwap(f.w, takenWord(f.e, q.id, r)) {
-			l.add(newItem(f.p, f.e, r, length))
+			l.add(q.item(f.p, f.e, r, length))
 		}
 	}
 }

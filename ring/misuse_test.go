@@ -101,18 +101,20 @@ func TestTokensWorkOnce(t *testing.T) {
 func calls(p *Producer, q *Consumer, buf []byte) map[string]func(context.Context) error {
 	first := func(_ any, err error) error { return err }
 	return map[string]func(context.Context) error{
-		"Send":         func(ctx context.Context) error { return p.Send(ctx, buf) },
-		"TrySend":      func(context.Context) error { return p.TrySend(buf) },
-		"SendBatch":    func(ctx context.Context) error { return first(p.SendBatch(ctx, [][]byte{buf})) },
-		"TrySendBatch": func(context.Context) error { return first(p.TrySendBatch([][]byte{buf})) },
-		"Reserve":      func(ctx context.Context) error { return first(p.Reserve(ctx, 1)) },
-		"TryReserve":   func(context.Context) error { return first(p.TryReserve(1)) },
-		"Receive":      func(ctx context.Context) error { return first(q.Receive(ctx, buf)) },
-		"TryReceive":   func(context.Context) error { return first(q.TryReceive(buf)) },
-		"Next":         func(ctx context.Context) error { return first(q.Next(ctx)) },
-		"TryNext":      func(context.Context) error { return first(q.TryNext()) },
-		"NextBatch":    func(ctx context.Context) error { return first(q.NextBatch(ctx, 2)) },
-		"TryNextBatch": func(context.Context) error { return first(q.TryNextBatch(2)) },
+		"Send":            func(ctx context.Context) error { return p.Send(ctx, buf) },
+		"TrySend":         func(context.Context) error { return p.TrySend(buf) },
+		"SendBatch":       func(ctx context.Context) error { return first(p.SendBatch(ctx, [][]byte{buf})) },
+		"TrySendBatch":    func(context.Context) error { return first(p.TrySendBatch([][]byte{buf})) },
+		"Reserve":         func(ctx context.Context) error { return first(p.Reserve(ctx, 1)) },
+		"TryReserve":      func(context.Context) error { return first(p.TryReserve(1)) },
+		"Receive":         func(ctx context.Context) error { return first(q.Receive(ctx, buf)) },
+		"TryReceive":      func(context.Context) error { return first(q.TryReceive(buf)) },
+		"Next":            func(ctx context.Context) error { return first(q.Next(ctx)) },
+		"TryNext":         func(context.Context) error { return first(q.TryNext()) },
+		"NextBatch":       func(ctx context.Context) error { return first(q.NextBatch(ctx, 2)) },
+		"TryNextBatch":    func(context.Context) error { return first(q.TryNextBatch(2)) },
+		"ReceiveBatch":    func(ctx context.Context) error { return first(q.ReceiveBatch(ctx, [][]byte{buf})) },
+		"TryReceiveBatch": func(context.Context) error { return first(q.TryReceiveBatch([][]byte{buf})) },
 		"All": func(ctx context.Context) (err error) {
 			for _, e := range q.All(ctx) {
 				err = e
@@ -181,7 +183,7 @@ func TestUseAfterClose(t *testing.T) {
 // Properties: for each blocking call; no goroutine is left.
 func TestSecondGoroutineIsTurnedAway(t *testing.T) {
 	defer goleak.VerifyNone(t)
-	for _, name := range []string{"Send", "SendBatch", "Reserve", "Receive", "Next", "NextBatch", "All"} {
+	for _, name := range []string{"Send", "SendBatch", "Reserve", "Receive", "Next", "NextBatch", "ReceiveBatch", "All"} {
 		for _, whole := range []bool{false, true} {
 			forms(t, Options{Slots: 2, SlotSize: 16}, func(t *testing.T, r *Ring) {
 				p, q := pair(t, r)

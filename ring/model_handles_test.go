@@ -1,6 +1,8 @@
 package ring
 
 import (
+	"io"
+
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 )
@@ -288,4 +290,47 @@ func (h *harness) killConsumer() {
 	h.m.giveBack(q.held, true)
 	h.settle(func() { h.newConsumer(false) })
 	h.m.read = h.m.freed // SPSC: whoever comes next begins there
+}
+
+// receiveBatch takes up to some number of messages by copying. Properties: at least one when one is ready, in the order of the ring, whole; a buffer that is
+// too small ends the batch and leaves the message.
+func (h *harness) receiveBatch() {
+	q := h.consumer(false)
+	blocking := rapid.Bool().Draw(h.T, "blocking")
+	bufs := make([][]byte, rapid.IntRange(1, 6).Draw(h.T, "buffers"))
+	small := rapid.IntRange(-8, len(bufs)-1).Draw(h.T, "small")
+	for i := range bufs {
+		bufs[i] = make([]byte, 0, len(h.buf))
+		if i == small {
+			bufs[i] = nil
+		}
+	}
+	next := h.m.look(1)
+	n, err := 0, error(nil)
+	if blocking {
+		n, err = q.q.ReceiveBatch(h.emptyContext(q, len(next) > 0), bufs)
+	} else {
+		n, err = q.q.TryReceiveBatch(bufs)
+	}
+	if len(next) == 0 {
+		require.Zero(h, n)
+		h.checkNothing(q, blocking, err)
+		return
+	}
+	if small == 0 && len(next[0].payload) > 0 {
+		require.Equal(h, io.ErrShortBuffer, err)
+		require.Zero(h, n)
+		return
+	}
+	require.NoError(h, err)
+	require.Positive(h, n)
+	require.LessOrEqual(h, n, len(bufs))
+	for i := range n {
+		require.NotEmpty(h, h.m.look(1))
+		it := h.m.receive()
+		require.Equal(h, string(it.payload), string(bufs[i]))
+		if i == n-1 {
+			require.Equal(h, Delivery{Position: it.at, Deliveries: it.deliveries()}, q.q.Last())
+		}
+	}
 }

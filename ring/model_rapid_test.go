@@ -125,6 +125,7 @@ func (h *harness) run() {
 		"sendBatch":     func(*rapid.T) { h.sendBatch() },
 		"reserve":       func(*rapid.T) { h.reserve() },
 		"finish":        func(*rapid.T) { h.finish() },
+		"receiveBatch":  func(*rapid.T) { h.receiveBatch() },
 		"receive":       func(*rapid.T) { h.receive() },
 		"receive2":      func(*rapid.T) { h.receive() },
 		"next":          func(*rapid.T) { h.next() },

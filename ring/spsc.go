@@ -1,6 +1,8 @@
 package ring
 
 import (
+	"unsafe"
+
 	"github.com/cd1900cf/millrace/internal/atomicx"
 	"github.com/cd1900cf/millrace/internal/layout"
 	"github.com/cd1900cf/millrace/internal/testpoint"
@@ -19,6 +21,9 @@ import (
 
 // strideShift: space is given back when 1/2^strideShift of the ring is consumed.
 const strideShift = 3
+
+// prefetchMost is how many bytes of a run are asked for when it is leased: as many lines as a core can wait for at once.
+const prefetchMost = 1024
 
 // room says whether the positions up to e are free, S1. ErrFull left a note of what stands in the way. While it spins, coarse, a producer looks
 // at the space given back in strides only: the exact position is on the line that the consumer writes at every message.
@@ -140,7 +145,7 @@ func (q *Consumer) spscFind(it *item) error {
 	for range c.maxSteps { // what is stepped over makes room for more of it
 		h := q.pos
 		if int64(q.runEnd-h) > 0 {
-			*it = newItem(h, h+1, 0, q.runLength)
+			*it = q.item(h, h+1, 0, q.runLength)
 			return nil
 		}
 		ent := c.entry(h)
@@ -177,18 +182,10 @@ func (q *Consumer) spscFind(it *item) error {
 			}
 			continue
 		}
-		*it = newItem(h, e, r, length)
+		*it = q.item(h, e, r, length)
 		return nil
 	}
 	return corrupt("state word", q.pos, c.state(q.pos).Load()) // order: D1 acq, pairs S4
-}
-
-// enterRun notes a run for oneself and, before the position moves into it, for a successor.
-func (q *Consumer) enterRun(e, n uint64) {
-	q.runEnd, q.runLength = e, n
-	atomicx.StoreRelaxed(&q.c.ctl.runLength, n) // order: D2 rlx, pairs D2 of a successor: published by the next store
-	atomicx.StoreRelease(&q.c.ctl.runEnd, e)    // order: D2 rel, pairs D2 of a successor
-	testpoint.Hit("D2 run")
 }
 
 // stepOver passes an extent that holds no message to receive.
@@ -224,7 +221,7 @@ func (q *Consumer) spscReceive(buf []byte) (int, error) {
 	if !q.accepts(it.size(), buf) {
 		return int(it.size()), errShortBuffer
 	}
-	copy(buf, q.c.bytes(it.p, it.word))
+	copy(buf, it.bytes())
 	testpoint.Hit("D3")
 	q.consumed(it.p, it.e, it.deliveries())
 	return int(it.size()), nil
@@ -251,9 +248,11 @@ func (q *Consumer) spscLease(limit int) error {
 		return err
 	}
 	if left := q.runEnd - it.p; int64(left) > 0 {
-		l.isRun, l.run = true, it
-		l.count = int(min(left, uint64(limit)))
+		l.isRun, l.run, l.cell = true, it, q.c.slotSize
+		l.count = int(min(left, uint64(limit), q.c.slots-it.p&q.c.mask)) // in a row: not over the end of the ring
 		q.pos = it.p + uint64(l.count)
+		atomicx.Prefetch(it.data, min(uint64(l.count)*l.cell, prefetchMost))
+		atomicx.Prefetch(unsafe.Pointer(q.c.entry(q.pos)), 1)
 	} else {
 		for err := error(nil); err == nil; err = q.spscFind(&it) {
 			l.add(it)

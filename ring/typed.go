@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"github.com/cespare/xxhash/v2"
+
+	"github.com/cd1900cf/millrace/internal/testpoint"
 )
 
 // ErrNotPlain says that a type cannot be shared between processes as bytes.
@@ -144,7 +146,7 @@ func (t *TypedProducer[T]) values(vs []T) batch {
 
 // SendBatch commits copies of vs, in order. See Producer.SendBatch.
 func (t *TypedProducer[T]) SendBatch(ctx context.Context, vs []T) (int, error) {
-	return t.p.sendBatch(ctx, t.values(vs))
+	return t.p.sendValues(ctx, unsafe.Pointer(unsafe.SliceData(vs)), t.size, len(vs))
 }
 
 // TrySendBatch commits the longest prefix of vs that fits. See Producer.TrySendBatch.
@@ -223,9 +225,7 @@ func (q *Consumer) receiveTyped(ctx context.Context, b typedBuffer) (n int, err 
 		q.gate.leave(gateOpen)
 		return 0, nil
 	}
-	if limit := min(b.count, int(q.c.slots)); cap(q.lease.items) < limit {
-		q.lease.items = make([]item, 0, limit)
-	}
+	q.leaseRoom(b.count)
 	if n, err = q.tryTyped(b); err == ErrEmpty {
 		q.pending = receiving{typed: b}
 		if ctx != noWait {
@@ -238,28 +238,34 @@ func (q *Consumer) receiveTyped(ctx context.Context, b typedBuffer) (n int, err 
 	return n, err
 }
 
-// tryTyped is one attempt: the copies are made under a lease, which ends at once.
+// tryTyped is one attempt. A run is copied in one step; other values are copied under a lease, which ends at once.
 func (q *Consumer) tryTyped(b typedBuffer) (int, error) {
-	if err := q.tryTake(min(b.count, int(q.c.slots))); err != nil {
+	limit := min(b.count, int(q.c.slots))
+	if b.size == q.c.slotSize && q.spsc {
+		if r := q.spscRun(); r.h != r.e && r.length == b.size {
+			n := min(r.e-r.h, uint64(limit))
+			first, second := q.c.cells(r.h, int(n))
+			values := view(b.base, n*b.size)
+			copy(values[copy(values, first):], second)
+			testpoint.Hit("D3")
+			q.consumedRun(r, n)
+			return int(n), nil
+		}
+	}
+	if err := q.tryTake(limit); err != nil {
 		return 0, err
 	}
 	l := &q.lease
 	n := 0
-	if l.isRun && l.run.size() == b.size && b.size == q.c.slotSize {
-		n = l.count
-		first, second := q.c.cells(l.run.p, n)
-		values := view(b.base, uint64(n)*b.size)
-		copy(values[copy(values, first):], second)
-	}
 	for ; n < l.count; n++ {
 		it := l.at(n)
 		if it.size() != b.size {
 			break
 		}
-		copy(view(unsafe.Add(b.base, uint64(n)*b.size), b.size), q.c.bytes(it.p, it.word))
+		copy(view(unsafe.Add(b.base, uint64(n)*b.size), b.size), it.bytes())
 	}
 	if n > 0 {
-		if q.c.kind == SPSC {
+		if q.spsc {
 			q.spscRelease(n - 1)
 		} else {
 			q.mpmcRelease(n - 1)

@@ -142,6 +142,9 @@ func (p *Producer) awaitSpace(ctx context.Context) error {
 	p.coarse = false
 	p.spun(&s, false)
 	if err := ctx.Err(); err != nil {
+		if last := p.attempt(); last != ErrFull { // there may be less than a stride
+			return last
+		}
 		return err
 	}
 	p.waiter.Begin(ctx)

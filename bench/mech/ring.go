@@ -127,18 +127,15 @@ func (c *ringConn) stream(n int, first uint64) (sum uint64, err error) {
 		}
 	default:
 		for n > 0 {
-			b, err := c.c.NextBatch(ctx, min(n, c.batch))
+			msgs := c.msgs[:min(n, c.batch)]
+			k, err := c.c.ReceiveBatch(ctx, msgs)
 			if err != nil {
 				return 0, err
 			}
-			for i := range b.Len() { // copied out, as the others do
-				copy(c.msgs[i], b.At(i).Bytes())
-				sum += binary.LittleEndian.Uint64(c.msgs[i])
+			for _, m := range msgs[:k] {
+				sum += binary.LittleEndian.Uint64(m)
 			}
-			n -= b.Len()
-			if err := b.Release(); err != nil {
-				return 0, err
-			}
+			n -= k
 		}
 	}
 	return sum, nil

@@ -167,6 +167,23 @@ func untypedAllocates(t *testing.T, kind ring.Kind) {
 			}
 			return nil
 		})
+		bufs := make([][]byte, len(msgs))
+		for i := range bufs {
+			bufs[i] = make([]byte, 0, 1<<10)
+		}
+		measure(t, "SendBatch, ReceiveBatch", func() error {
+			if n, err := p.SendBatch(ctx, msgs); err != nil || n != len(msgs) {
+				return equals(n, len(msgs), err)
+			}
+			for left := len(msgs); left > 0; {
+				n, err := q.ReceiveBatch(ctx, bufs[:left])
+				if err != nil {
+					return err
+				}
+				left -= n
+			}
+			return nil
+		})
 		measure(t, "TrySendBatch, TryNextBatch, At, Release", func() error {
 			if n, err := p.TrySendBatch(msgs); err != nil || n != len(msgs) {
 				return equals(n, len(msgs), err)

@@ -76,6 +76,8 @@ var scenarios = []*scenario{
 	{name: "receive large", op: "receive", fill: []int{200, 20}, consumer: true, fates: []string{oneReceive}},
 	{name: "receive over the end", op: "receive", skip: 6, fill: []int{200, 20}, consumer: true, fates: []string{oneReceive}},
 	{name: "receive a run", op: "receive", fill: []int{30, 30, 30}, batch: true, consumer: true, fates: []string{"111|; 011|"}},
+	{name: "receive a batch", op: "receive batch", skip: 6, fill: []int{30, 30, 30, 30}, batch: true, consumer: true, leases: true,
+		fates: []string{"1111|; 0001|", "1111|; 2221|; 0001|", "1111|; 0001|", "1111|; 0001| lost 3; 0001|"}},
 	{name: "receive from an empty ring", op: "try receive", consumer: true, fates: []string{"|"}},
 	{name: "receive what was given back", op: "receive", fill: []int{20, 200, 20}, dead: "hold lease", recovered: true, consumer: true, leases: true,
 		fates: []string{"211|; 011|", "211|; 011|", "011| lost 1; 001| lost 1"}},

@@ -53,6 +53,7 @@ var operations = map[string]operation{
 
 	"receive":       {consuming, receive},
 	"try receive":   {consuming, tryReceive},
+	"receive batch": {consuming, receiveBatch},
 	"next release":  {consuming, func(c *child) { c.next(false) }},
 	"next return":   {consuming, func(c *child) { c.next(true) }},
 	"batch release": {consuming, func(c *child) { c.batch(false) }},
@@ -170,6 +171,19 @@ func receive(c *child) {
 	n, err := c.q.Receive(forever, c.buf)
 	if c.err = err; err == nil {
 		c.note(c.buf[:n], c.q.Last().Deliveries)
+	}
+}
+
+// receiveBatch copies up to three messages.
+func receiveBatch(c *child) {
+	var bufs [3][]byte
+	for i := range bufs {
+		bufs[i] = make([]byte, 0, len(c.buf))
+	}
+	n, err := c.q.ReceiveBatch(forever, bufs[:])
+	c.err = err
+	for _, b := range bufs[:n] {
+		c.note(b, 1)
 	}
 }
 

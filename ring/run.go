@@ -1,0 +1,172 @@
+package ring
+
+import (
+	"unsafe"
+
+	"github.com/cd1900cf/millrace/internal/atomicx"
+	"github.com/cd1900cf/millrace/internal/layout"
+	"github.com/cd1900cf/millrace/internal/testpoint"
+)
+
+// Runs: a batch of equally long messages of one slot each in an SPSC ring, published by one state word; docs/FORMAT.md sections 10.1 and 10.2. The payload
+// lies in the data cells, one message behind the other, so that it is copied as fast as memory is; who copies what is left of a run receives it in one step.
+
+// spscRunOf publishes msgs as one run when they are equally long, of one slot each, and there is room; otherwise nothing. What it has copied by then is
+// in slots that nobody reads. It is spscRun with one look at each message.
+func (p *Producer) spscRunOf(msgs [][]byte) bool {
+	c, t, n := p.c, p.pos, uint64(len(msgs))
+	if n < 2 || n > c.maxSlots || t+n-p.limit > c.slots {
+		return false
+	}
+	size := uint64(len(msgs[0]))
+	first := min(n, c.slots-t&c.mask)
+	if size > c.slotSize || !c.fill(c.cell(t), msgs[:first], size) || !c.fill(c.data, msgs[first:], size) {
+		return false
+	}
+	testpoint.Hit("S3 payload")
+	p.publishRun(t, n, size)
+	return true
+}
+
+// spscRunOfValues publishes n values of the size of a slot as one run, if there is room.
+func (p *Producer) spscRunOfValues(base unsafe.Pointer, size, n uint64) bool {
+	c, t := p.c, p.pos
+	if size != c.slotSize || n < 2 || n > c.maxSlots || t+n-p.limit > c.slots {
+		return false
+	}
+	values := view(base, n*size)
+	first, second := c.cells(t, int(n))
+	copy(second, values[copy(first, values):])
+	testpoint.Hit("S3 payload")
+	p.publishRun(t, n, size)
+	return true
+}
+
+// fill copies messages of one size into the cells from `to` on; false when one has another size.
+func (c *core) fill(to unsafe.Pointer, msgs [][]byte, size uint64) bool {
+	for _, m := range msgs {
+		if uint64(len(m)) != size {
+			return false
+		}
+		from := unsafe.Pointer(unsafe.SliceData(m))
+		switch {
+		case size-8 <= 8:
+			copy16(to, from, size)
+		case size-8 <= 24:
+			copy32(to, from, size)
+		case size-8 <= 56:
+			copy64(to, from, size)
+		default:
+			put(to, m)
+		}
+		to = unsafe.Add(to, c.slotSize)
+	}
+	return true
+}
+
+// spscRun publishes n equally long messages, one slot each, by one word.
+func (p *Producer) spscRun(b batch, n int) {
+	c := p.c
+	t := p.pos
+	size := b.size
+	if b.base != nil && size == c.slotSize {
+		first, second := c.cells(t, n)
+		values := view(b.base, uint64(n)*size)
+		copy(second, values[copy(first, values):])
+	} else {
+		for i := range n {
+			put(c.cell(t+uint64(i)), b.bytes(i))
+			testpoint.Hit("S3 payload")
+		}
+	}
+	p.publishRun(t, uint64(n), size)
+}
+
+// publishRun publishes n messages of size bytes, whose payload is in the cells from t on.
+func (p *Producer) publishRun(t, n, size uint64) {
+	e := p.c.entry(t)
+	atomicx.StoreRelaxed(&e.length, size|layout.FlagRun) // order: S3 rlx, pairs D2: published by S4
+	testpoint.Hit("S3")
+	publish(&e.state, spscReadyWord(t+n, 0), p.fenced) // order: S4 rel, pairs D1 and N1
+	testpoint.Hit("S4")
+	p.committed(t+n, n)
+}
+
+// cells returns the data cells of n positions from t on: up to the end of the ring, and from its start.
+func (c *core) cells(t uint64, n int) (first, second []byte) {
+	k := min(uint64(n), c.slots-t&c.mask)
+	return view(c.cell(t), k*c.slotSize), view(c.data, (uint64(n)-k)*c.slotSize)
+}
+
+// run is what is left of a run at the consumer's position: the messages [h, e), of length bytes each, in the data cells from h on.
+type run struct{ h, e, length uint64 }
+
+// spscRun finds the run at the own position; it is empty when there is none. Nothing is taken.
+func (q *Consumer) spscRun() run {
+	c, h := q.c, q.pos
+	if int64(q.runEnd-h) > 0 {
+		return run{h, q.runEnd, q.runLength}
+	}
+	ent := c.entry(h)
+	w := ent.state.Load() // order: D1 acq, pairs S4
+	e, ok := spscEnd(w, h, c.slots)
+	if !ok {
+		return run{}
+	}
+	length := ent.length.Load() ^ layout.FlagRun // order: D2 rlx, pairs S3: ordered by D1
+	if length > c.slotSize || givenBack(w) != 0 {
+		return run{}
+	}
+	atomicx.Prefetch(unsafe.Pointer(c.entry(e)), 1) // where the next one begins
+	return run{h, e, length}
+}
+
+// consumedRun ends the receipt by copying of the first n messages of a run, which is one step as well.
+func (q *Consumer) consumedRun(r run, n uint64) {
+	if r.h+n != r.e && q.runEnd != r.e {
+		q.enterRun(r.e, r.length) // the position will be inside the run
+	}
+	q.pos = r.h + n
+	q.giveSpace(q.pos)
+	q.last = Delivery{Position: q.pos - 1, Deliveries: 1}
+	bump(&q.me.received, n)
+}
+
+// enterRun notes a run for oneself and, before the position moves into it, for a successor.
+func (q *Consumer) enterRun(e, n uint64) {
+	q.runEnd, q.runLength = e, n
+	atomicx.StoreRelaxed(&q.c.ctl.runLength, n) // order: D2 rlx, pairs D2 of a successor: published by the next store
+	atomicx.StoreRelease(&q.c.ctl.runEnd, e)    // order: D2 rel, pairs D2 of a successor
+	testpoint.Hit("D2 run")
+}
+
+// drain copies messages of one size from the cells of the positions from p on, one for each of bufs. It stops before the first one that is too small, and returns how
+// many it copied.
+func (c *core) drain(bufs [][]byte, p, size uint64) (n uint64) {
+	from := c.cell(p)
+	for i, buf := range bufs {
+		if uint64(cap(buf)) < size {
+			break
+		}
+		if (p+n)&c.mask == 0 {
+			from = c.data
+		}
+		to := unsafe.Pointer(unsafe.SliceData(buf))
+		switch {
+		case size-8 <= 8:
+			copy16(to, from, size)
+		case size-8 <= 24:
+			copy32(to, from, size)
+		case size-8 <= 56:
+			copy64(to, from, size)
+		default:
+			copy(buf[:size], view(from, size))
+		}
+		if uint64(len(buf)) != size {
+			bufs[i] = buf[:size]
+		}
+		from = unsafe.Add(from, c.slotSize)
+		n++
+	}
+	return n
+}
