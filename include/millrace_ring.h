@@ -88,7 +88,11 @@ MR_SLOW void mr_header_of(struct millrace_header *h, const mr_options *o)
 	h->huge = o->huge;
 	h->mode = mr_or(o->perm, MR_DEFAULT_PERM);
 	h->flags = o->temporary != 0 ? MILLRACE_HEADER_FLAG_TEMPORARY : 0;
-	h->entry_stride = h->slot_size <= 16 && h->kind == MR_SPSC ? 32 : 64;
+	h->entry_stride = 64;
+	if (h->kind == MR_SPSC && h->slot_size <= 16)
+		h->entry_stride = 32;
+	else if (h->kind == MR_SPSC && h->slot_size > 48 && h->slot_size <= 112)
+		h->entry_stride = 128;
 }
 
 MILLRACE_API int mr_create(mr_ring **ring, const char *name, const mr_options *options)

@@ -98,13 +98,16 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 		return 0, ErrClosed
 	}
 	e := c.entry(h)
-	w := e.state.Load()                 // order: D1 acq, pairs S4; C2 acq, pairs P6
-	ready := w == spscReadyWord(h+1, 0) // one slot, never given back
+	want := spscReadyWord(h+1, 0) // one slot, never given back
 	if !q.spsc {
-		// order: C0 acq, pairs V4
-		ready = w == readyWord(h+1, 0) && c.ctl.returns.Load() == q.seen && !raceDetector
+		want = readyWord(h+1, 0)
 	}
-	if !ready {
+	w := e.state.Load() // order: D1 acq, pairs S4; C2 acq, pairs P6
+	if w != want && ctx != noWait {
+		w = q.watch(&e.state, w, want)
+	}
+	// order: C0 acq, pairs V4
+	if w != want || !q.spsc && (c.ctl.returns.Load() != q.seen || raceDetector) {
 		q.gate.leave(gateOpen)
 		return q.receiveSlow(ctx, buf)
 	}

@@ -146,10 +146,14 @@ func (o Options) header() (layout.Header, error) {
 }
 
 // entryStride chooses the bytes from entry to entry. With a cache line each, a small message and its state word share one line, and
-// neighbours do not fight over it; two to a line are enough for the smallest messages.
+// neighbours do not fight over it; two to a line are enough for the smallest messages. A message of a cache line has two that are neighbours, which many
+// processors fetch together; in an MPMC ring the state word is worth a line of its own.
 func entryStride(o Options) uint32 {
-	if o.SlotSize <= 16 && o.Kind == SPSC {
+	switch {
+	case o.Kind == SPSC && o.SlotSize <= 16:
 		return 32
+	case o.Kind == SPSC && o.SlotSize > 48 && o.SlotSize <= 112:
+		return 128
 	}
 	return 64
 }

@@ -3,6 +3,7 @@ package ring
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/cd1900cf/millrace/futex"
@@ -27,11 +28,13 @@ const (
 	// stallAfter is how long somebody holds on to one position before it is called stalled.
 	stallAfter = 100 * time.Millisecond
 
-	spinLeast = 20 * time.Microsecond // spinning that is always done: parking costs as much (W2, and the look around)
-	spinMost  = 60 * time.Microsecond // and while it pays
-	spinClose = 64                    // attempts that follow each other closely
-	spinLook  = 16                    // attempts between two looks at the clock
-	spinFar   = 15                    // most extra pauses before the first attempt: below a microsecond
+	spinLeast  = 20 * time.Microsecond // spinning that is always done: parking costs as much (W2, and the look around)
+	spinMost   = 60 * time.Microsecond // and while it pays
+	watchLoads = 256                   // loads of one word before anything else is tried
+	spinHot    = 32                    // attempts without a pause: on some processors one takes half as long as the news
+	spinClose  = 64                    // attempts that follow each other closely
+	spinLook   = 16                    // attempts between two looks at the clock, behind spinClose
+	spinFar    = 15                    // most extra pauses before the first attempt: below a microsecond
 )
 
 // spinner makes the pauses of one spin.
@@ -56,14 +59,16 @@ func (s *spinner) more() bool {
 	switch s.attempts++; {
 	case s.budget == 0:
 		return false
-	case s.attempts == spinLook:
-		s.start = time.Now() // most spins are over before they are worth a look at the clock
+	case s.attempts < spinClose: // most spins are over before they are worth a look at the clock, which costs as much as some attempts
+	case s.attempts == spinClose:
+		s.start = time.Now()
 	case s.attempts%spinLook == 0 && time.Since(s.start) > s.budget:
 		return false
 	}
 	switch {
 	case s.attempts == 1:
-		futex.Pause(1 + s.first)
+		futex.Pause(s.first)
+	case s.attempts <= spinHot:
 	case s.attempts <= spinClose:
 		futex.Pause(1)
 	default:
@@ -72,19 +77,41 @@ func (s *spinner) more() bool {
 	return true
 }
 
-// spun learns from a spin: whether it paid, and how far to stay behind the other side. Who finds something at the first attempt again and
-// again treads on the heels of the other side and takes the line that it is writing; a longer first pause lets it get ahead.
+// watch looks at a state word that is w until it is want, for a microsecond at most, and returns what it is then. It is the first part of a spin: nothing but
+// loads, so that the news of a message is in use as soon as it is there.
+func (q *Consumer) watch(word *atomic.Uint64, w, want uint64) uint64 {
+	if q.alone {
+		return w
+	}
+	futex.Pause(q.distance)
+	for i := range watchLoads {
+		if w = word.Load(); w == want { // order: D1 acq, pairs S4; C2 acq, pairs P6
+			q.keepDistance(i == 0)
+			return w
+		}
+	}
+	q.distance = 0
+	return w
+}
+
+// keepDistance learns how far to stay behind the other side. Who finds something at the first look again and again treads on the heels of the other side
+// and takes the line that it is writing; a longer first pause lets it get ahead.
+func (h *handle) keepDistance(close bool) {
+	if close {
+		h.distance = min(2*h.distance+1, spinFar)
+	} else {
+		h.distance /= 2
+	}
+}
+
+// spun learns from a spin whether it paid.
 func (h *handle) spun(s *spinner, paid bool) {
-	switch {
-	case !paid:
+	if !paid {
 		h.spin /= 2
 		h.distance = 0
 		return
-	case s.attempts == 1:
-		h.distance = min(2*h.distance+1, spinFar)
-	default:
-		h.distance /= 2
 	}
+	h.keepDistance(s.attempts == 1)
 	h.spin = min(spinMost, max(spinLeast, h.spin)*2)
 }
 

@@ -30,7 +30,7 @@ var (
 	crawling = []string{"rte-mp", "ck-mpmc"} // with more workers than cores: who is preempted between two stores stops all others for a time slice
 	kernel   = []string{"millrace-spsc", "millrace-mpmc", "pipe", "unix-stream", "unix-seqpacket", "posix-mq", "boost-mq", "zeromq", "iceoryx"}
 	free     = []string{"millrace-spsc", "millrace-mpmc", "bare-go", "vyukov-go", "rte-sp", "rte-mp"}
-	trips    = []string{"millrace-spsc", "millrace-mpmc", "millrace-c-spsc", "millrace-c-mpmc", "bare-go", "vyukov-go", "boost-spsc", "rte-sp", "rte-mp",
+	trips    = []string{"millrace-spsc", "millrace-spsc-unguarded", "millrace-mpmc", "millrace-mpmc-unguarded", "millrace-c-spsc", "millrace-c-mpmc", "bare-go", "vyukov-go", "boost-spsc", "rte-sp", "rte-mp",
 		"ck-spsc", "moodycamel-spsc", "iceoryx", "go-channel"}
 	wakes   = []string{"millrace-spsc", "millrace-mpmc", "millrace-c-spsc", "millrace-c-mpmc", "pipe", "eventfd", "unix-seqpacket", "posix-mq", "boost-mq", "zeromq"}
 	steady  = []string{"millrace-spsc", "millrace-mpmc", "millrace-c-spsc", "bare-go", "vyukov-go", "boost-spsc", "rte-sp", "rte-mp", "ck-spsc"}

@@ -136,7 +136,11 @@ impl Options {
             slots: self.slots.unwrap_or(1024),
             slot_size,
             // With a cache line each, a small message and its state word share one line, and neighbours do not fight over it.
-            entry_stride: if slot_size <= 16 && kind == Kind::Spsc { 32 } else { 64 },
+            entry_stride: match slot_size {
+                ..=16 if kind == Kind::Spsc => 32,
+                49..=112 if kind == Kind::Spsc => 128,
+                _ => 64,
+            },
             participants: self.participants.unwrap_or(256),
             max_deliveries: self.max_deliveries,
             backing: self.backing.unwrap_or(Backing::Posix) as u32,
