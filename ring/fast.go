@@ -22,7 +22,7 @@ import (
 // Units: at most MaxMessage bytes, otherwise *SizeError.
 // Failure: when it returned nil the message stays until a consumer has released it, whoever dies; see docs/FAILURES.md.
 func (p *Producer) Send(ctx context.Context, msg []byte) error {
-	c, t, n := p.c, p.pos, uint64(len(msg))
+	c, n := p.c, uint64(len(msg))
 	if !p.shielded {
 		return p.sendGuarded(ctx, msg)
 	}
@@ -33,6 +33,7 @@ func (p *Producer) Send(ctx context.Context, msg []byte) error {
 		p.gate.leave(gateOpen)
 		return ErrClosed
 	}
+	t := p.pos
 	e := c.entry(t)
 	next := spscReadyWord(t+1, 0)
 	ok := t+1-p.limit <= c.slots // S1
@@ -86,7 +87,7 @@ func (p *Producer) Send(ctx context.Context, msg []byte) error {
 // Returns io.ErrShortBuffer, and the size that is needed, when buf is too small; the message stays.
 // Progress: wait-free (SPSC); lock-free (MPMC). A stalled producer delays the messages behind its claim.
 func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
-	c, h := q.c, q.pos
+	c := q.c
 	if !q.shielded {
 		return q.receiveGuarded(ctx, buf)
 	}
@@ -97,6 +98,7 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 		q.gate.leave(gateOpen)
 		return 0, ErrClosed
 	}
+	h := q.pos
 	e := c.entry(h)
 	want := spscReadyWord(h+1, 0) // one slot, never given back
 	if !q.spsc {

@@ -13,6 +13,9 @@ type gate struct {
 
 func (g *gate) is() uint32 { return g.word.Load() } // order: G1 acq, heap, pairs G2
 
+// gateChecks says whether every overlap is detected.
+const gateChecks = true
+
 // claim goes from a state to gateInside. inside, which must follow, says whether the call may go on: the handle is not being closed.
 func (g *gate) claim(from uint32) bool {
 	// order: G1 sc, heap, pairs G2

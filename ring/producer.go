@@ -58,8 +58,11 @@ func (p *Producer) TrySend(msg []byte) error { return p.Send(noWait, msg) }
 
 // sendGuarded is Send under the fault guard.
 func (p *Producer) sendGuarded(ctx context.Context, msg []byte) (err error) {
-	p.shielded = true
 	defer p.fault(debug.SetPanicOnFault(true), &err)
+	if gateChecks { // nothing of the handle may be touched in front of the gate
+		return p.sendSlow(ctx, msg)
+	}
+	p.shielded = true
 	return p.Send(ctx, msg)
 }
 
@@ -154,8 +157,9 @@ func (p *Producer) reserved(err error) (Reservation, error) {
 	}
 	p.expose()
 	p.generation++
+	r := Reservation{p, p.resv.data, p.resv.head, p.generation<<reservationBits | p.resv.n}
 	p.gate.leave(gateHeld)
-	return Reservation{p: p, data: p.resv.data, n: int(p.resv.n), generation: p.generation}, nil
+	return r, nil
 }
 
 // tooLarge makes the error for a message that can never fit. A negative int arrives as a huge n.
@@ -171,14 +175,19 @@ func (p *Producer) finish(r Reservation, n int, commit bool) (err error) {
 	if p.guarded {
 		defer p.fault(debug.SetPanicOnFault(true), &err)
 	}
-	if !p.gate.enter(gateHeld) {
+	switch held := p.gate.enter(gateHeld); {
+	case held && !r.current():
+		p.gate.leave(gateHeld)
+		return p.orphan(r)
+	case held:
+	case gateChecks: // an overlap is always turned away, so there is nothing to mend
+		return p.refused()
+	case !r.current():
+		return p.orphan(r)
+	case !p.gate.enter(gateOpen): // open, if a call of another goroutine overlapped the reserve and left the gate as if nothing were held
 		return p.refused()
 	}
-	switch {
-	case r.generation != p.generation:
-		p.gate.leave(gateHeld)
-		return ErrMisuse
-	case commit && uint64(n) > p.resv.n:
+	if commit && uint64(n) > p.resv.n {
 		p.gate.leave(gateHeld)
 		return &SizeError{Got: n, Max: int(p.resv.n)}
 	}
@@ -186,6 +195,30 @@ func (p *Producer) finish(r Reservation, n int, commit bool) (err error) {
 	p.settleReservation(uint64(n), commit)
 	p.leave(nil)
 	return nil
+}
+
+// orphan turns a stale token away. Two goroutines that reserve at the very same time, which a plain gate cannot always tell, both have a claim, and
+// the handle knows of one: the other one is given up here, or it would be in everybody's way for as long as this process lives.
+func (p *Producer) orphan(r Reservation) error {
+	p.ring.mu.Lock()
+	defer p.ring.mu.Unlock()
+	if p.closed() || p.gate.is() == gateBroken || p.ring.closed.Load() { // order: heap
+		return p.refused()
+	}
+	if gateChecks || p.spsc || r.head == p.resv.head {
+		return ErrMisuse
+	}
+	c := p.c
+	k := c.slotsFor(r.n())
+	end := r.head + c.pad(r.head, k) + k
+	w := claimedWord(end, p.id)
+	if s := c.state(r.head); s.Load() == w { // order: P1 acq, own word
+		p.freeStretch(r.head+1, end)
+		s.CompareAndSwap(w, freeWord(r.head+c.slots)) // order: P6 rel, pairs C2 P1 and N1
+		bump(&p.me.discarded, 1)
+		p.wakeEverybody()
+	}
+	return ErrMisuse
 }
 
 // settleReservation commits the first n bytes of the open reservation, or discards it.
@@ -201,24 +234,34 @@ func (p *Producer) settleReservation(n uint64, commit bool) {
 	}
 }
 
-// A Reservation is room for one message that is being filled in place.
+// A Reservation is room for one message that is being filled in place. It is a small value; copies stand for the same room.
 type Reservation struct {
-	p          *Producer
-	data       unsafe.Pointer
-	n          int
-	generation uint64
+	p     *Producer
+	data  unsafe.Pointer
+	head  uint64 // first position of the claim
+	token uint64 // generation << reservationBits | bytes
+}
+
+// reservationBits: no message is longer than 2^40 bytes.
+const reservationBits = 40
+
+func (r Reservation) n() uint64 { return r.token & (1<<reservationBits - 1) }
+
+// current says whether the reservation is the open one.
+func (r Reservation) current() bool {
+	return (r.token>>reservationBits^r.p.generation)<<reservationBits == 0 && r.head == r.p.resv.head
 }
 
 // Bytes returns the reserved room. It aliases the ring and is dead after Commit, CommitN, Discard or Close.
 func (r Reservation) Bytes() []byte {
-	if r.p == nil || r.generation != r.p.generation {
+	if r.p == nil || !r.current() {
 		return nil
 	}
-	return unsafe.Slice((*byte)(r.data), r.n)
+	return view(r.data, r.n())
 }
 
 // Commit publishes the whole message. Blocks: never. Progress: wait-free. A second or stale call is ErrMisuse.
-func (r Reservation) Commit() error { return r.p.finish(r, r.n, true) }
+func (r Reservation) Commit() error { return r.p.finish(r, int(r.n()), true) }
 
 // CommitN publishes the first n bytes; *SizeError when more were asked for than reserved, and the reservation stays open.
 func (r Reservation) CommitN(n int) error { return r.p.finish(r, n, true) }

@@ -410,7 +410,9 @@ func (r *Ring) fault(err *error) func() {
 // fault is the same for the calls on a handle: defer h.fault(debug.SetPanicOnFault(true), &err).
 func (h *handle) fault(old bool, err *error) {
 	debug.SetPanicOnFault(old)
-	h.shielded = !h.guarded
+	if !gateChecks {
+		h.shielded = !h.guarded
+	}
 	if e := recover(); e != nil {
 		h.ring.lostOrPanic(e, err)
 		h.gate.leave(gateOpen)
