@@ -39,6 +39,7 @@ MILLRACE_API int mr_send(mr_producer *p, const void *data, size_t size, int64_t 
 {
 	if (!mr_enter(&p->h, MR_GATE_OPEN))
 		return mr_refused(&p->h);
+	p->coarse = timeout != 0; /* who may wait gets its space a stride at a time */
 	int status = p->h.c.kind == MR_SPSC ? mr_spsc_send(p, data, size) : mr_mpmc_send(p, data, size);
 	if (mr_unlikely(status == MR_FULL)) {
 		p->pending.what = MR_PENDING_SEND;
@@ -46,6 +47,7 @@ MILLRACE_API int mr_send(mr_producer *p, const void *data, size_t size, int64_t 
 		p->pending.n = size;
 		status = mr_await_space(p, timeout);
 	}
+	p->coarse = false;
 	return mr_leave(&p->h, status, MR_GATE_OPEN, MR_GATE_OPEN);
 }
 
@@ -117,6 +119,7 @@ MR_FAST int mr_send_messages(mr_producer *p, mr_batch *b, size_t *sent, const in
 	if (!mr_enter(&p->h, MR_GATE_OPEN))
 		return mr_refused(&p->h);
 	int status = mr_fits(&p->h.c, b);
+	p->coarse = timeout != NULL && *timeout != 0;
 	while (status == MR_OK && b->count > 0) {
 		size_t n = 0;
 		status = mr_send_part(p, b, timeout == NULL, &n);
@@ -134,6 +137,7 @@ MR_FAST int mr_send_messages(mr_producer *p, mr_batch *b, size_t *sent, const in
 		done += n;
 		mr_drop_first(b, n);
 	}
+	p->coarse = false;
 	status = mr_leave(&p->h, status, MR_GATE_OPEN, MR_GATE_OPEN);
 	if (sent != NULL)
 		*sent = status == MR_LOST ? 0 : done;
@@ -196,6 +200,8 @@ MILLRACE_API int mr_receive(mr_consumer *q, void *buffer, size_t capacity, size_
 	if (!mr_enter(&q->h, MR_GATE_OPEN))
 		return mr_refused(&q->h);
 	int status = q->h.c.kind == MR_SPSC ? mr_spsc_receive(q, buffer, capacity, size) : mr_mpmc_receive(q, buffer, capacity, size);
+	if (mr_unlikely(status == MR_EMPTY) && timeout != 0 && mr_watch(q))
+		status = q->h.c.kind == MR_SPSC ? mr_spsc_receive(q, buffer, capacity, size) : mr_mpmc_receive(q, buffer, capacity, size);
 	if (mr_unlikely(status == MR_EMPTY)) {
 		q->pending.buffer = buffer;
 		q->pending.capacity = capacity;
@@ -205,14 +211,6 @@ MILLRACE_API int mr_receive(mr_consumer *q, void *buffer, size_t capacity, size_
 			*size = q->pending.size;
 	}
 	return mr_leave(&q->h, status, MR_GATE_OPEN, MR_GATE_OPEN);
-}
-
-MILLRACE_API void mr_last(const mr_consumer *q, uint64_t *position, uint32_t *deliveries)
-{
-	if (position != NULL)
-		*position = q->last_position;
-	if (deliveries != NULL)
-		*deliveries = q->last_deliveries;
 }
 
 /* Makes room for a lease of max messages. */
@@ -225,6 +223,49 @@ MR_SLOW int mr_lease_room(mr_consumer *q, size_t max)
 	q->lease.items = items;
 	q->lease.room = max;
 	return MR_OK;
+}
+
+/* Receives an array, blocking when the time-out is not NULL. */
+MR_FAST int mr_receive_messages(mr_consumer *q, void *base, size_t size, size_t count, size_t *sizes, size_t *received, const int64_t *timeout)
+{
+	*received = 0;
+	if (!mr_enter(&q->h, MR_GATE_OPEN))
+		return mr_refused(&q->h);
+	int status = MR_OK;
+	count = mr_min(count, q->h.c.slots);
+	if (mr_unlikely(count > q->lease.room))
+		status = mr_lease_room(q, count);
+	if (mr_likely(status == MR_OK && count > 0))
+		status = mr_receive_cells(q, (uint8_t *)base, size, count, sizes, received);
+	if (mr_unlikely(status == MR_EMPTY)) {
+		q->pending.buffer = base;
+		q->pending.capacity = size;
+		q->pending.sizes = sizes;
+		q->pending.limit = 0;
+		q->pending.count = count;
+		status = timeout == NULL ? mr_poll(q) : mr_await_message(q, *timeout);
+		*received = status == MR_OK ? q->pending.received : 0;
+		q->pending.count = 0;
+	}
+	return mr_leave(&q->h, status, MR_GATE_OPEN, MR_GATE_OPEN);
+}
+
+MILLRACE_API int mr_receive_array(mr_consumer *q, void *base, size_t size, size_t count, size_t *sizes, size_t *received, int64_t timeout)
+{
+	return mr_receive_messages(q, base, size, count, sizes, received, &timeout);
+}
+
+MILLRACE_API int mr_try_receive_array(mr_consumer *q, void *base, size_t size, size_t count, size_t *sizes, size_t *received)
+{
+	return mr_receive_messages(q, base, size, count, sizes, received, NULL);
+}
+
+MILLRACE_API void mr_last(const mr_consumer *q, uint64_t *position, uint32_t *deliveries)
+{
+	if (position != NULL)
+		*position = q->last_position;
+	if (deliveries != NULL)
+		*deliveries = q->last_deliveries;
 }
 
 /* Leases up to max messages, blocking when the time-out is not NULL. */

@@ -217,6 +217,13 @@ MILLRACE_API int mr_consumer_close(mr_consumer *consumer);
 MILLRACE_API int mr_receive(mr_consumer *consumer, void *buffer, size_t capacity, size_t *size, int64_t timeout);
 /* mr_try_receive is mr_receive, or MR_EMPTY. Blocks: never. */
 MILLRACE_API int mr_try_receive(mr_consumer *consumer, void *buffer, size_t capacity, size_t *size);
+/* mr_receive_array copies the next 1 to count messages into a row of cells of size bytes each, and releases them; *received: how many. sizes, which may be NULL,
+ * gets the size of each. It waits for the first one only. A message that does not fit ends it and stays; as the first one it is MR_SHORT_BUFFER. Blocks as mr_receive.
+ * Failure: after a death in the call a first part has been received and the rest is in the ring; of an MPMC ring it may come
+ * again with a higher count, or is lost and counted, as the policy says. */
+MILLRACE_API int mr_receive_array(mr_consumer *consumer, void *base, size_t size, size_t count, size_t *sizes, size_t *received, int64_t timeout);
+/* mr_try_receive_array is mr_receive_array, or MR_EMPTY. Blocks: never. */
+MILLRACE_API int mr_try_receive_array(mr_consumer *consumer, void *base, size_t size, size_t count, size_t *sizes, size_t *received);
 /* mr_last tells which message the last mr_receive got: position, and deliveries (1, 2, ...; saturates at 49). Both pointers may be NULL. */
 MILLRACE_API void mr_last(const mr_consumer *consumer, uint64_t *position, uint32_t *deliveries);
 

@@ -21,7 +21,7 @@ MR_SLOW uint64_t mr_extend(mr_consumer *q, uint64_t p, size_t limit)
 		if (s != MR_STAND_READY || mr_given_back(w) != 0 || e - p > c->slots)
 			break;
 		const uint64_t length = mr_load_rlx(&mr_entry(c, x)->length); /* order: C3 rlx, pairs P4: ordered by C2 */
-		if (mr_payload(c, x, e - x, length, &n) == NULL)
+		if (mr_payload(c, x, e - x, length, &n) == NULL || n > q->most)
 			break;
 		mr_lease_add(l, mr_new_item(x, e, 0, length));
 		x = end = e;
@@ -40,7 +40,7 @@ MR_SLOW void mr_take_returned(mr_consumer *q, size_t limit)
 		if (!mr_rescue(q, &f))
 			return;
 		const uint64_t length = mr_load_rlx(&mr_entry(c, f.p)->length), r = mr_given_back(f.w); /* order: C3 rlx, pairs P4: ordered by C2 */
-		if (mr_payload(c, f.p, f.e - f.p, length, &n) == NULL || mr_ahead(f.p, l->items[l->count - 1].p) < 0)
+		if (mr_payload(c, f.p, f.e - f.p, length, &n) == NULL || n > q->most || mr_ahead(f.p, l->items[l->count - 1].p) < 0)
 			return; /* positions in a batch ascend */
 		if (mr_cas(mr_state(c, f.p), f.w, mr_taken_word(f.e, q->h.id, r))) /* order: L2 acqrel, pairs V3 */
 			mr_lease_add(l, mr_new_item(f.p, f.e, r, length));
@@ -67,6 +67,12 @@ MR_SLOW int mr_mpmc_lease(mr_consumer *q, size_t limit)
 			if (mr_load_acq(mr_state(c, f.p)) != f.w) /* order: C2 acq, pairs C4: somebody took it meanwhile */
 				continue;
 			return mr_fail_corrupt("length word", f.p, length);
+		}
+		if (n > q->most) {
+			if (mr_load_acq(mr_state(c, f.p)) != f.w) /* order: C2 acq, pairs C4: somebody took it meanwhile */
+				continue;
+			mr_lease_reset(l);
+			return MR_SHORT_BUFFER;
 		}
 		mr_lease_reset(l);
 		mr_lease_add(l, mr_new_item(f.p, f.e, r, length));

@@ -154,6 +154,7 @@ MILLRACE_API int mr_consumer_new(mr_ring *ring, unsigned flags, int64_t grace, m
 	if (q == NULL)
 		return MR_NO_SPACE;
 	q->follow = (flags & MR_FOLLOW) != 0;
+	q->most = UINT64_MAX;
 	q->grace = grace;
 	q->lease.room = 1;
 	q->lease.items = (mr_item *)malloc(sizeof *q->lease.items);

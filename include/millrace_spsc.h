@@ -13,6 +13,17 @@
 #define MR_HINT_EVERY 8   /* positions between two stores of a hint */
 #define MR_HINT_SMALL 64  /* ring size up to which hints are stored every time */
 
+#define MR_PREFETCH_MOST 1024 /* bytes of a run that are asked for when it is leased: as many lines as a core can wait for at once */
+
+/* Asks for the cache lines of n bytes, at least one, and does not wait for them. */
+MR_FAST void mr_prefetch(const void *p, size_t n)
+{
+	size_t i = 0;
+	do
+		__builtin_prefetch((const uint8_t *)p + i);
+	while ((i += 64) < n);
+}
+
 /* Whether the positions up to e are free, S1. While it spins, coarse, a producer looks at the space given back in strides only. */
 MR_SLOW int mr_room(mr_producer *p, uint64_t e)
 {
@@ -258,6 +269,43 @@ MR_FAST int mr_spsc_receive(mr_consumer *q, void *buffer, size_t capacity, size_
 	return mr_spsc_receive_slow(q, buffer, capacity, size);
 }
 
+/* Copies up to count messages of a run at the own position into cells of size bytes, in one step; 0 when there is no run, or its messages do not fit. */
+MR_FAST size_t mr_spsc_receive_run(mr_consumer *q, uint8_t *to, size_t size, size_t count, size_t *length)
+{
+	const mr_core *c = &q->h.c;
+	const uint64_t h = q->pos;
+	uint64_t e = q->run_end;
+	*length = q->run_length;
+	if (mr_ahead(e, h) <= 0) {
+		struct millrace_entry *entry = mr_entry(c, h);
+		const uint64_t w = mr_load_acq(&entry->state); /* order: D1 acq, pairs S4 */
+		if (!mr_spsc_end(w, h, c->slots, &e))
+			return 0;
+		*length = mr_load_rlx(&entry->length) ^ MILLRACE_FLAG_RUN; /* order: D2 rlx, pairs S3: ordered by D1 */
+		if (*length > c->slot_size || mr_given_back(w) != 0)
+			return 0;
+		mr_prefetch(mr_entry(c, e), 1); /* where the next one begins */
+	}
+	if (*length > size)
+		return 0;
+	const uint64_t n = mr_min(e - h, count), first = mr_min(n, c->slots - (h & c->mask));
+	if (*length == size && size == c->slot_size) {
+		memcpy(to, mr_cell(c, h), first * size);
+		mr_copy(to + first * size, c->data, (n - first) * size);
+	} else {
+		for (uint64_t i = 0; i < n; i++)
+			mr_copy(to + i * size, mr_cell(c, h + i), *length);
+	}
+	if (h + n != e && q->run_end != e)
+		mr_enter_run(q, e, *length); /* the position will be inside the run */
+	q->pos = h + n;
+	mr_give_space(q, q->pos);
+	q->last_position = q->pos - 1;
+	q->last_deliveries = 1;
+	mr_bump(&q->h.me->received, n);
+	return n;
+}
+
 /* Takes the next 1..limit messages: those of one run, or single ones up to the next run. */
 MR_FAST int mr_spsc_lease(mr_consumer *q, size_t limit)
 {
@@ -272,6 +320,8 @@ MR_FAST int mr_spsc_lease(mr_consumer *q, size_t limit)
 		l->run = it;
 		l->count = mr_min(q->run_end - it.p, limit);
 		q->pos = it.p + l->count;
+		mr_prefetch(mr_cell(&q->h.c, it.p), mr_min(l->count * q->h.c.slot_size, MR_PREFETCH_MOST));
+		mr_prefetch(mr_entry(&q->h.c, q->pos), 1); /* where the next one begins */
 	} else {
 		for (; status == MR_OK; status = mr_spsc_find(q, &it)) {
 			mr_lease_add(l, it);

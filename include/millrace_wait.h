@@ -17,8 +17,10 @@
 #define MR_SPIN_MOST INT64_C(60000)  /* and while it pays */
 
 enum {
-	MR_SPIN_CLOSE = 64, /* attempts that follow each other closely */
-	MR_SPIN_LOOK = 16,  /* attempts between two looks at the clock */
+	MR_WATCH_LOADS = 256, /* loads of one word before anything else is tried */
+	MR_SPIN_HOT = 32,     /* attempts without a pause: on some processors one takes half as long as the news */
+	MR_SPIN_CLOSE = 64,   /* attempts that follow each other closely */
+	MR_SPIN_LOOK = 16,    /* attempts between two looks at the clock, behind those */
 	MR_SPIN_FAR = 15    /* most extra pauses before the first attempt */
 };
 
@@ -34,17 +36,50 @@ MR_FAST bool mr_spin_more(mr_spinner *s, const mr_handle *h)
 		s->budget = h->alone ? 0 : h->spin > MR_SPIN_LEAST ? h->spin : MR_SPIN_LEAST;
 	if (s->budget == 0)
 		return false;
-	if (s->attempts == MR_SPIN_LOOK) /* most spins are over before they are worth a look at the clock */
+	if (s->attempts == MR_SPIN_CLOSE) /* most spins are over before they are worth a look at the clock, which costs as much as some attempts */
 		s->start = mr_monotonic();
-	else if (s->attempts % MR_SPIN_LOOK == 0 && mr_monotonic() - s->start > s->budget)
+	else if (s->attempts > MR_SPIN_CLOSE && s->attempts % MR_SPIN_LOOK == 0 && mr_monotonic() - s->start > s->budget)
 		return false;
-	const unsigned pauses = s->attempts == 1 ? 1 + h->distance : s->attempts <= MR_SPIN_CLOSE ? 1 : 4;
+	const unsigned pauses = s->attempts == 1 ? h->distance : s->attempts <= MR_SPIN_HOT ? 0 : s->attempts <= MR_SPIN_CLOSE ? 1 : 4;
 	for (unsigned i = 0; i < pauses; i++)
 		mr_pause();
 	return true;
 }
 
-/* Learns from a spin: whether it paid, and how far to stay behind the other side. */
+/*
+ * Learns how far to stay behind the other side. Who finds something at the first look again and again treads on the heels of the other side and takes the
+ * line that it is writing; a longer first pause lets it get ahead.
+ */
+MR_FAST void mr_keep_distance(mr_handle *h, bool close)
+{
+	h->distance = close ? 2 * h->distance + 1 : h->distance / 2;
+	if (h->distance > MR_SPIN_FAR)
+		h->distance = MR_SPIN_FAR;
+}
+
+/*
+ * Looks at the state word of the own position until there is a message of one slot, for a microsecond at most. The first part of a spin: nothing but loads, so
+ * that the news of a message is in use as soon as it is there.
+ */
+MR_SLOW bool mr_watch(mr_consumer *q)
+{
+	const mr_core *c = &q->h.c;
+	uint64_t *word = mr_state(c, q->pos);
+	const uint64_t want = c->kind == MR_SPSC ? mr_spsc_word(q->pos + 1, 0) : mr_ready_word(q->pos + 1, 0);
+	if (q->h.alone)
+		return false;
+	for (unsigned i = 0; i < q->h.distance; i++)
+		mr_pause();
+	for (unsigned i = 0; i < MR_WATCH_LOADS; i++)
+		if (mr_load_acq(word) == want) { /* order: D1 acq, pairs S4; C2 acq, pairs P6 */
+			mr_keep_distance(&q->h, i == 0);
+			return true;
+		}
+	q->h.distance = 0;
+	return false;
+}
+
+/* Learns from a spin whether it paid. */
 MR_FAST void mr_spun(mr_handle *h, const mr_spinner *s, bool paid)
 {
 	if (!paid) {
@@ -52,9 +87,7 @@ MR_FAST void mr_spun(mr_handle *h, const mr_spinner *s, bool paid)
 		h->distance = 0;
 		return;
 	}
-	h->distance = s->attempts > 1 ? h->distance / 2 : 2 * h->distance + 1;
-	if (h->distance > MR_SPIN_FAR)
-		h->distance = MR_SPIN_FAR;
+	mr_keep_distance(h, s->attempts == 1);
 	h->spin = 2 * (h->spin > MR_SPIN_LEAST ? h->spin : MR_SPIN_LEAST);
 	if (h->spin > MR_SPIN_MOST)
 		h->spin = MR_SPIN_MOST;
@@ -231,9 +264,56 @@ MR_SLOW bool mr_unblock(mr_handle *h)
 	return mr_repair(h);
 }
 
+/* Copies up to count messages, one or more of them, of an MPMC ring: under a lease that ends at once. The room for the lease was made. */
+MR_SLOW int mr_mpmc_receive_cells(mr_consumer *q, uint8_t *to, size_t size, size_t count, size_t *sizes, size_t *received)
+{
+	const mr_lease *l = &q->lease;
+	q->most = size;
+	const int status = mr_mpmc_lease(q, mr_min(count, l->room));
+	q->most = UINT64_MAX;
+	if (status != MR_OK)
+		return status;
+	*received = l->count;
+	for (size_t i = 0; i < l->count; i++) {
+		const mr_item *it = &l->items[i];
+		mr_copy(to + i * size, mr_item_bytes(&q->h.c, it), mr_item_size(it));
+		if (sizes != NULL)
+			sizes[i] = mr_item_size(it);
+	}
+	q->last_position = l->items[l->count - 1].p;
+	q->last_deliveries = mr_deliveries(mr_item_given(&l->items[l->count - 1]));
+	mr_mpmc_release(q, l->count - 1);
+	return MR_OK;
+}
+
+/* Copies up to count messages, one or more of them: what is left of a run at once, or one after the other. */
+MR_FAST int mr_receive_cells(mr_consumer *q, uint8_t *to, size_t size, size_t count, size_t *sizes, size_t *received)
+{
+	size_t n;
+	*received = 0;
+	if (q->h.c.kind == MR_MPMC)
+		return mr_mpmc_receive_cells(q, to, size, count, sizes, received);
+	*received = mr_spsc_receive_run(q, to, size, count, &n);
+	if (*received > 0) {
+		for (size_t i = 0; sizes != NULL && i < *received; i++)
+			sizes[i] = n;
+		return MR_OK;
+	}
+	for (; *received < count; ++*received) {
+		const int status = mr_spsc_receive(q, to + *received * size, size, &n);
+		if (status != MR_OK)
+			return *received > 0 && (status == MR_EMPTY || status == MR_SHORT_BUFFER) ? MR_OK : status;
+		if (sizes != NULL)
+			sizes[*received] = n;
+	}
+	return MR_OK;
+}
+
 /* Tries the pending call once more. */
 MR_SLOW int mr_attempt_receive(mr_consumer *q)
 {
+	if (q->pending.count > 0)
+		return mr_receive_cells(q, (uint8_t *)q->pending.buffer, q->pending.capacity, q->pending.count, q->pending.sizes, &q->pending.received);
 	if (q->pending.limit > 0)
 		return q->h.c.kind == MR_SPSC ? mr_spsc_lease(q, q->pending.limit) : mr_mpmc_lease(q, q->pending.limit);
 	if (q->h.c.kind == MR_SPSC)

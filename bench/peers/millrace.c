@@ -54,10 +54,7 @@ INLINE unsigned queue_send_burst(queue *q, const void *msgs, size_t size, unsign
 INLINE unsigned queue_receive_burst(queue *q, void *buf, size_t size, unsigned n)
 {
 	size_t got;
-	done(mr_next_batch(q->consumer, n, &got, MR_FOREVER));
-	for (size_t i = 0; i < got; i++)
-		memcpy((char *)buf + i * size, mr_at(q->consumer, i).data, size);
-	done(mr_release(q->consumer));
+	done(mr_receive_array(q->consumer, buf, size, n, NULL, &got, MR_FOREVER));
 	return (unsigned)got;
 }
 

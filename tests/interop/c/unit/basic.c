@@ -155,6 +155,59 @@ static void batches(void)
 	}
 }
 
+/* mr_receive_array: runs, part by part and over the end of the ring, and single messages of several sizes. */
+static void arrays(void)
+{
+	for (uint32_t kind = MR_SPSC; kind <= MR_MPMC; kind++) {
+		for (uint32_t cell = 8; cell <= 24; cell += 8) { /* as large as the messages, or larger */
+			mr_ring *r = ring_of(kind, 16, 8);
+			mr_producer *p;
+			mr_consumer *q;
+			size_t n, sent, sizes[8];
+			uint64_t values[8], next = 0, seen = 0, position;
+			uint32_t deliveries;
+			unsigned char cells[8 * 24];
+			OK(mr_producer_new(r, 0, &p));
+			OK(mr_consumer_new(r, 0, 0, &q));
+			for (int round = 0; round < 500; round++) {
+				const size_t count = (size_t)(round % 8 + 1);
+				for (size_t i = 0; i < count; i++)
+					values[i] = next++;
+				if (round % 3 == 0)
+					for (size_t i = 0; i < count; i++)
+						OK(mr_send(p, &values[i], 8, 0));
+				else
+					OK(mr_send_array(p, values, 8, count, &sent, 0));
+				while (seen < next) {
+					OK(mr_receive_array(q, cells, cell, 5, round % 2 == 0 ? sizes : NULL, &n, MR_SECOND));
+					CHECK(n >= 1 && n <= 5);
+					for (size_t i = 0; i < n; i++) {
+						CHECK(memcmp(cells + i * cell, &seen, 8) == 0 && (round % 2 != 0 || sizes[i] == 8));
+						seen++;
+					}
+				}
+				mr_last(q, &position, &deliveries);
+				CHECK(deliveries == 1);
+			}
+			STATUS(MR_EMPTY, mr_try_receive_array(q, cells, cell, 5, NULL, &n));
+			CHECK(n == 0);
+			STATUS(MR_TIMEOUT, mr_receive_array(q, cells, cell, 5, NULL, &n, MR_MILLISECOND));
+			OK(mr_try_receive_array(q, cells, cell, 0, NULL, &n));
+			OK(mr_send_array(p, values, 8, 3, &sent, 0));
+			STATUS(MR_SHORT_BUFFER, mr_try_receive_array(q, cells, 7, 5, NULL, &n));
+			OK(mr_send(p, cells, 24, 0)); /* several slots */
+			OK(mr_try_receive_array(q, cells, 8, 5, sizes, &n));
+			CHECK(n == 3);
+			STATUS(MR_SHORT_BUFFER, mr_try_receive_array(q, cells, 8, 5, sizes, &n));
+			OK(mr_try_receive_array(q, cells, 24, 5, sizes, &n));
+			CHECK(n == 1 && sizes[0] == 24);
+			mr_consumer_close(q);
+			mr_producer_close(p);
+			drop(r);
+		}
+	}
+}
+
 static void backings(void)
 {
 	for (uint32_t backing = MR_SYSV; backing <= MR_MEMFD; backing++) {
@@ -280,6 +333,6 @@ static void observers(void)
 }
 
 const test basic_tests[] = {
-	{"checksum", checksum}, {"names", names}, {"options", options}, {"misuse", misuse}, {"batches", batches}, {"backings", backings},
+	{"checksum", checksum}, {"names", names}, {"options", options}, {"misuse", misuse}, {"batches", batches}, {"arrays", arrays}, {"backings", backings},
 	{"truncated", truncated}, {"forked", forked}, {"observers", observers}, {NULL, NULL},
 };
