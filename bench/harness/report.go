@@ -1,8 +1,10 @@
 package harness
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 )
@@ -17,6 +19,45 @@ type Summary struct {
 	Median         float64
 	Low, High      float64
 	Runs, NearRuns int
+	Ratio          float64 // median over the rounds of the best peer's figure by this one's: above 1 it is faster; 0: there is no peer
+}
+
+// yardsticks are no peers: they keep no promises.
+var yardsticks = []string{"bare-go", "vyukov-go", "memcpy"}
+
+func isPeer(mech string) bool {
+	return !strings.HasPrefix(mech, "millrace-") && !slices.Contains(yardsticks, mech)
+}
+
+// bestPeer returns the peer with the least median, or nothing.
+func bestPeer(cells []Summary) (best string) {
+	least := math.Inf(1)
+	for _, c := range cells {
+		if isPeer(c.Mech) && c.Median < least {
+			best, least = c.Mech, c.Median
+		}
+	}
+	return best
+}
+
+// ratio is the median over the rounds of what others took by what these took; of near runs, if there are enough.
+func ratio(these, others []*Run, unit string) float64 {
+	var near, all []float64
+	for i := range min(len(these), len(others)) {
+		r := others[i].Values[unit] / these[i].Values[unit]
+		all = append(all, r)
+		if these[i].State == "near" && others[i].State == "near" {
+			near = append(near, r)
+		}
+	}
+	if len(near) >= enough {
+		all = near
+	}
+	if len(all) == 0 {
+		return 0
+	}
+	slices.Sort(all)
+	return median(all)
 }
 
 // enough near runs to speak of near only.
@@ -42,6 +83,12 @@ func Summarize(runs []Run) (rows []string, cells map[string][]Summary) {
 	for _, row := range rows {
 		for _, m := range order[row] {
 			cells[row] = append(cells[row], summarize(m, values[row][m]))
+		}
+		if best := bestPeer(cells[row]); best != "" {
+			for i := range cells[row] {
+				c := &cells[row][i]
+				c.Ratio = ratio(values[row][c.Mech], values[row][best], c.Unit)
+			}
 		}
 	}
 	return rows, cells
@@ -82,13 +129,19 @@ func Report(out io.Writer, runs []Run, rest []string) error {
 	fmt.Fprintf(&b, "    floor: %s\n", split)
 	rows, cells := Summarize(runs)
 	for _, row := range rows {
-		fmt.Fprintf(&b, "\n| %s | median | spread | near runs |\n|---|---:|---:|---:|\n", row)
+		best := bestPeer(cells[row])
+		fmt.Fprintf(&b, "\n| %s | median | spread | near runs | times %s |\n|---|---:|---:|---:|---:|\n", row, cmp.Or(best, "a peer"))
 		for _, c := range cells[row] {
 			mark := ""
 			if c.NearRuns < enough {
 				mark = ", all shown"
 			}
-			fmt.Fprintf(&b, "| %s | %s | %s to %s | %d of %d%s |\n", c.Mech, figure(c.Median, c.Unit), figure(c.Low, c.Unit), figure(c.High, c.Unit), c.NearRuns, c.Runs, mark)
+			times := ""
+			if c.Ratio > 0 {
+				times = fmt.Sprintf("%.2f", c.Ratio)
+			}
+			fmt.Fprintf(&b, "| %s | %s | %s to %s | %d of %d%s | %s |\n", c.Mech, figure(c.Median, c.Unit), figure(c.Low, c.Unit), figure(c.High, c.Unit),
+				c.NearRuns, c.Runs, mark, times)
 		}
 	}
 	for _, l := range rest {

@@ -76,10 +76,28 @@ func TestOnlyNearRunsCountWhenThereAreEnough(t *testing.T) {
 		runs = append(runs, r)
 	}
 	_, cells := Summarize(runs)
-	require.Equal(t, []Summary{{Mech: "b", Unit: "ns/op", Median: 2, Low: 0, High: 4, Runs: 10, NearRuns: 5}}, cells["A"])
+	require.Equal(t, []Summary{{Mech: "b", Unit: "ns/op", Median: 2, Low: 0, High: 4, Runs: 10, NearRuns: 5, Ratio: 1}}, cells["A"])
 	_, cells = Summarize(runs[1:])
 	require.Equal(t, 9, cells["A"][0].Runs)
 	require.InDelta(t, 1000.0, cells["A"][0].High, 0)
+}
+
+// The ratio is taken in each round, against the best mechanism that is neither millrace nor a yardstick.
+func TestRatioIsTakenRoundByRound(t *testing.T) {
+	var runs []Run
+	for i := range 9 {
+		for mech, ns := range map[string]float64{"millrace-spsc": 2, "bare-go": 1, "good": 3, "bad": 10} {
+			machine := float64(1 + i%3) // it is as slow for all of them in a round
+			runs = append(runs, Run{Name: "BenchmarkA/mech=" + mech, State: "near", Values: map[string]float64{"ns/op": ns * machine}})
+		}
+	}
+	_, cells := Summarize(runs)
+	for _, c := range cells["A"] {
+		require.InDelta(t, map[string]float64{"millrace-spsc": 1.5, "bare-go": 3, "good": 1, "bad": 0.3}[c.Mech], c.Ratio, 1e-9, c.Mech)
+	}
+	var b strings.Builder
+	require.NoError(t, Report(&b, runs, nil))
+	require.Contains(t, b.String(), "times good")
 }
 
 func TestPlanHasEachRowOnce(t *testing.T) {
