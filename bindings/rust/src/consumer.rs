@@ -9,7 +9,7 @@ use crate::handle::{Handle, Stopper};
 use crate::lease::{Item, Lease};
 use crate::order;
 use crate::ring::Shared;
-use crate::word::deliveries;
+use crate::word::{deliveries, ready_word, spsc_word};
 use crate::Role;
 
 /// Receives messages from a ring. Several may exist per process, each used by one thread at a time. Dropping it ends the registration.
@@ -80,6 +80,11 @@ impl Consumer {
         if let Some(n) = self.fast(buf) {
             return if self.h.calm() { Ok(n) } else { self.h.leave(Ok(n)) };
         }
+        if self.watch() {
+            if let Some(n) = self.fast(buf) {
+                return self.h.leave(Ok(n));
+            }
+        }
         self.receive_until(buf, None)
     }
 
@@ -90,6 +95,14 @@ impl Consumer {
             return if self.h.calm() { Ok(n) } else { self.h.leave(Ok(n)) };
         }
         self.receive_until(buf, Instant::now().checked_add(timeout))
+    }
+
+    /// Waits a microsecond at most for a message of one slot.
+    fn watch(&mut self) -> bool {
+        let c = self.h.c;
+        let next = self.pos.wrapping_add(1);
+        let want = if c.spsc { spsc_word(next, 0) } else { ready_word(next, 0) };
+        self.h.calm() && self.h.spin.watch(c.state(self.pos), want)
     }
 
     #[cold]

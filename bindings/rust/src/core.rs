@@ -263,6 +263,7 @@ unsafe fn copy(from: *const u8, to: *mut u8, n: usize) {
         4..=7 => ends!(u32),
         8..=16 => ends!(u64),
         17..=32 => ends!([u64; 2]),
+        33..=64 => ends!([u64; 4]),
         _ => std::ptr::copy_nonoverlapping(from, to, n),
     }
 }

@@ -77,10 +77,12 @@ impl Producer {
     #[cold]
     fn send_until(&mut self, msg: &[u8], deadline: Option<Instant>) -> Result<()> {
         self.h.enter()?;
+        self.coarse = true; // who may wait gets its space a stride at a time
         let r = match self.attempt(msg) {
             Err(Error::Full) => self.wait(deadline, |p| p.attempt(msg)),
             r => r,
         };
+        self.coarse = false;
         self.h.leave(r)
     }
 
