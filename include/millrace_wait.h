@@ -14,7 +14,7 @@
 #define MR_STALL_AFTER (100 * MR_MILLISECOND) /* how long somebody holds on to one position before it is called stalled */
 
 #define MR_SPIN_LEAST INT64_C(20000) /* spinning that is always done: parking costs as much */
-#define MR_SPIN_MOST INT64_C(60000)  /* and while it pays */
+#define MR_SPIN_MOST INT64_C(100000) /* and while it pays, or while those who sleep are woken sooner than that */
 
 enum {
 	MR_WATCH_LOADS = 256, /* loads of one word before anything else is tried */
@@ -91,6 +91,14 @@ MR_FAST void mr_spun(mr_handle *h, const mr_spinner *s, bool paid)
 	h->spin = 2 * (h->spin > MR_SPIN_LEAST ? h->spin : MR_SPIN_LEAST);
 	if (h->spin > MR_SPIN_MOST)
 		h->spin = MR_SPIN_MOST;
+}
+
+/* Learns from a wait that ended in the kernel: when a longer spin would have done, the next one is longer. */
+MR_FAST void mr_slept(mr_handle *h, int64_t parked)
+{
+	const int64_t d = mr_monotonic() - parked;
+	if (d < MR_SPIN_MOST && h->spin < 2 * d)
+		h->spin = 2 * d < MR_SPIN_MOST ? 2 * d : MR_SPIN_MOST;
 }
 
 /* How long to sleep at most, after making sure that plain-store publishers of the other role cannot be missed (W2). */
@@ -232,7 +240,10 @@ MR_SLOW int mr_await_space(mr_producer *p, int64_t timeout)
 		status = mr_attempt_send(p);
 	p->coarse = false;
 	mr_spun(&p->h, &s, status != MR_FULL);
+	if (status != MR_FULL)
+		return status;
 	p->h.stalled.since = 0;
+	const int64_t parked = mr_monotonic();
 	uint64_t *e = &p->h.c.ctl->not_full;
 	uint32_t key = 0;
 	for (bool again = false; status == MR_FULL; again = true) {
@@ -249,6 +260,7 @@ MR_SLOW int mr_await_space(mr_producer *p, int64_t timeout)
 		if (!mr_sleep(&p->h, e, key, nap, deadline) && (status = mr_attempt_send(p)) == MR_FULL)
 			return mr_timed_out(&p->h);
 	}
+	mr_slept(&p->h, parked);
 	return status;
 }
 
@@ -393,6 +405,7 @@ MR_SLOW int mr_await_message(mr_consumer *q, int64_t timeout)
 	if (status != MR_EMPTY)
 		return status;
 	q->h.stalled.since = q->held_nap = 0;
+	const int64_t parked = mr_monotonic();
 	uint64_t *e = &q->h.c.ctl->not_empty;
 	uint32_t key = 0;
 	for (bool again = false; status == MR_EMPTY; again = true) {
@@ -411,6 +424,7 @@ MR_SLOW int mr_await_message(mr_consumer *q, int64_t timeout)
 		if (status == MR_EMPTY && !mr_sleep(&q->h, e, key, nap, deadline) && (status = mr_attempt_receive(q)) == MR_EMPTY)
 			status = mr_timed_out(&q->h);
 	}
+	mr_slept(&q->h, parked);
 	if (status != MR_CORRUPT)
 		mr_baton(q);
 	return status;

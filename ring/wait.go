@@ -28,13 +28,13 @@ const (
 	// stallAfter is how long somebody holds on to one position before it is called stalled.
 	stallAfter = 100 * time.Millisecond
 
-	spinLeast  = 20 * time.Microsecond // spinning that is always done: parking costs as much (W2, and the look around)
-	spinMost   = 60 * time.Microsecond // and while it pays
-	watchLoads = 256                   // loads of one word before anything else is tried
-	spinHot    = 32                    // attempts without a pause: on some processors one takes half as long as the news
-	spinClose  = 64                    // attempts that follow each other closely
-	spinLook   = 16                    // attempts between two looks at the clock, behind spinClose
-	spinFar    = 15                    // most extra pauses before the first attempt: below a microsecond
+	spinLeast  = 20 * time.Microsecond  // spinning that is always done: parking costs as much (W2, and the look around)
+	spinMost   = 100 * time.Microsecond // and while it pays, or while those who sleep are woken sooner than that
+	watchLoads = 256                    // loads of one word before anything else is tried
+	spinHot    = 32                     // attempts without a pause: on some processors one takes half as long as the news
+	spinClose  = 64                     // attempts that follow each other closely
+	spinLook   = 16                     // attempts between two looks at the clock, behind spinClose
+	spinFar    = 15                     // most extra pauses before the first attempt: below a microsecond
 )
 
 // spinner makes the pauses of one spin.
@@ -141,6 +141,14 @@ func (h *handle) nap(other Role) time.Duration {
 	return h.ring.queues.tick(h.ring.seg)
 }
 
+// slept learns from a wait that ended in the kernel after d: when a longer spin would have done, the next one is longer. Whoever wakes a sleeper pays for
+// it too, and on a virtual machine waking a core takes longer than a short answer.
+func (h *handle) slept(d time.Duration) {
+	if d < spinMost {
+		h.spin = min(spinMost, max(h.spin, 2*d))
+	}
+}
+
 // removed says whether the ring was removed by force.
 func (c *core) removed() bool {
 	return c.ctl.removed.Load() != 0 // order: X6 acq, pairs X6
@@ -174,6 +182,7 @@ func (p *Producer) awaitSpace(ctx context.Context) error {
 		}
 		return err
 	}
+	parked := time.Now()
 	p.waiter.Begin(ctx)
 	defer p.waiter.End()
 	p.stalled = stallWatch{}
@@ -184,6 +193,7 @@ func (p *Producer) awaitSpace(ctx context.Context) error {
 		}
 		nap := p.nap(ConsumerRole)
 		if err := p.attempt(); err != ErrFull {
+			p.slept(time.Since(parked))
 			return err
 		}
 		p.stalled.look(p.blocked)
@@ -282,6 +292,7 @@ func (q *Consumer) awaitMessage(ctx context.Context) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
+	parked := time.Now()
 	q.waiter.Begin(ctx)
 	defer q.waiter.End()
 	q.stalled, q.held = stallWatch{}, 0
@@ -297,6 +308,7 @@ func (q *Consumer) awaitMessage(ctx context.Context) (int, error) {
 			n, nap, err = q.lookWhileEmpty(nap)
 		}
 		if err != ErrEmpty {
+			q.slept(time.Since(parked))
 			q.baton()
 			return n, err
 		}

@@ -74,7 +74,8 @@ func Plan() []Row {
 	})
 	row("Large", []int{4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20}, large, func(r *Row) { r.Args.Count = 64 << 20 / r.Args.Size })
 	row("Idle", []int{64}, idlers, func(r *Row) {
-		r.Args.Work, r.Args.Pause, r.Args.Count, r.For = "idle", 300*time.Millisecond, 1, 0
+		r.Args.Work, r.Args.Pause, r.Args.Count, r.For = "idle", 3*time.Second, 1, 0
+		r.Seldom = 4
 	})
 	for _, n := range []int{64, 1 << 10, 1 << 14, 1 << 20} {
 		row(fmt.Sprint("Growth/slots=", n), []int{64}, growing, func(r *Row) { r.Args.Slots = n })

@@ -217,17 +217,17 @@ func (s *Session) calibrate(row Row, a mech.Args) (int, error) {
 		return a.Count, nil
 	}
 	least, fastest := a.Count, math.Inf(1)
-	for range 5 { // a short run is mostly its start: go on until it lasts at least half as long as it should
+	for i := range 6 { // a short run, and the first one, is mostly its start: go on until one lasts at least half as long as it should
 		res, err := s.Runner.Run(a)
 		if err != nil {
 			return 0, err
 		}
 		fastest = min(fastest, res.Nanoseconds)
 		want := max(least, int(float64(row.For)/fastest)) / a.Batch * a.Batch
-		if want < 2*a.Count {
+		if i >= 2 && want < 2*a.Count {
 			return want, nil
 		}
-		a.Count = min(want, 20*a.Count)
+		a.Count = max(least, min(want, 20*a.Count))
 	}
 	return a.Count, nil
 }
