@@ -52,6 +52,7 @@ type handle struct {
 	spin     time.Duration // how long it paid to spin
 	distance int           // extra pauses before the first attempt of a spin
 	alone    bool          // nobody can run beside this goroutine
+	crowded  bool          // at the last sleep there were as many on the other side as there are processors
 	looked   time.Time     // last look for the dead by a Try call
 	roster   uint32        // roster at that look
 	peer     int           // a participant of the other role that was alive at the last look

@@ -3,6 +3,7 @@ package ring
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -119,10 +120,12 @@ func (h *handle) spun(s *spinner, paid bool) {
 func (h *handle) nap(other Role) time.Duration {
 	c := h.c
 	polling, plain := false, false
+	others := 0
 	for id := range c.participants {
 		if !c.session(id, other).open() {
 			continue
 		}
+		others++
 		switch how := c.participant(id).publish.Load(); { // order: W2 acq, pairs R3
 		case how&layout.PublishFenced != 0:
 		case how&layout.PublishMembarrier != 0:
@@ -131,6 +134,7 @@ func (h *handle) nap(other Role) time.Duration {
 			polling = true
 		}
 	}
+	h.crowded = others >= runtime.NumCPU()
 	// order: W2 sc REQUIRED, pairs P6-N1: the barrier makes every running publisher's store visible before W3 reads, or its N1 see W1.
 	if plain && futex.Membarrier() != nil {
 		polling = true
@@ -142,9 +146,9 @@ func (h *handle) nap(other Role) time.Duration {
 }
 
 // slept learns from a wait that ended in the kernel after d: when a longer spin would have done, the next one is longer. Whoever wakes a sleeper pays for
-// it too, and on a virtual machine waking a core takes longer than a short answer.
+// it too, and on a virtual machine waking a core takes longer than a short answer. In a crowd a sleep is short because somebody else ran meanwhile.
 func (h *handle) slept(d time.Duration) {
-	if d < spinMost {
+	if d < spinMost && !h.crowded {
 		h.spin = min(spinMost, max(h.spin, 2*d))
 	}
 }
