@@ -63,9 +63,9 @@ var mutants = []mutant{
 	{"end of stream while somebody holds a message", "wait.go",
 		"if c.kind == MPMC && c.unreleased() {",
 		"if false {"},
-	{"space given before the copy", "spsc.go",
-		"\t\t\tcopy(buf, view(at, n))\n\t\t\ttestpoint.Hit(\"D3\")\n\t\t\tq.consumed(h, h+1, 1)\n",
-		"\t\t\tq.consumed(h, h+1, 1)\n\t\t\ttestpoint.Hit(\"D3\")\n\t\t\tcopy(buf, view(at, n))\n"},
+	{"space given before the copy", "fast.go",
+		"\t\ttestpoint.Either(q.spsc, \"D4\", \"\")\n",
+		"\t\ttestpoint.Either(q.spsc, \"D4\", \"\")\n\t\tcopy(buf, view(at, n))\n"},
 	{"successor does not give back", "open.go",
 		"\tif d := leased - h; d-1 < c.slots {\n",
 		"\tif d := leased - h; false && d-1 < c.slots {\n"},
@@ -75,6 +75,15 @@ var mutants = []mutant{
 }
 
 const mutantsEnv = "MILLRACE_MUTANTS"
+
+// TestMutantsFitTheCode: what the mutants replace is there, so that a change of the ring does not go by unnoticed until somebody runs them.
+func TestMutantsFitTheCode(t *testing.T) {
+	for _, m := range mutants {
+		source, err := os.ReadFile(filepath.Join("../../ring", m.file))
+		require.NoError(t, err)
+		require.Equal(t, 1, strings.Count(string(source), m.old), m.name)
+	}
+}
 
 // TestMutants breaks the ring in one place after the other, and requires that TestHistories notices each time.
 func TestMutants(t *testing.T) {

@@ -97,6 +97,15 @@ var mutants = []mutant{
 	},
 }
 
+// TestMutantsFitTheCode: what the mutants replace is there, so that a change of the ring does not go by unnoticed until somebody runs them.
+func TestMutantsFitTheCode(t *testing.T) {
+	for _, m := range mutants {
+		source, err := os.ReadFile(filepath.Join("../../../ring", m.file))
+		require.NoError(t, err)
+		require.Equal(t, 1, strings.Count(string(source), m.old), m.name)
+	}
+}
+
 // TestMutantsAreCaught: with one fault in the protocol some test of this package fails.
 func TestMutantsAreCaught(t *testing.T) {
 	if os.Getenv(mutantsEnv) == "" {
