@@ -70,11 +70,16 @@ MR_SLOW bool mr_watch(mr_consumer *q)
 		return false;
 	for (unsigned i = 0; i < q->h.distance; i++)
 		mr_pause();
-	for (unsigned i = 0; i < MR_WATCH_LOADS; i++)
-		if (mr_load_acq(word) == want) { /* order: D1 acq, pairs S4; C2 acq, pairs P6 */
+	const uint64_t was = mr_load_acq(word); /* order: D1 acq, pairs S4; C2 acq, pairs P6 */
+	for (unsigned i = 0; i < MR_WATCH_LOADS; i++) {
+		const uint64_t w = mr_load_acq(word); /* order: D1 acq, pairs S4; C2 acq, pairs P6 */
+		if (w == want) {
 			mr_keep_distance(&q->h, i == 0);
 			return true;
 		}
+		if (w != was && (c->kind == MR_SPSC || mr_state_of(w) != MILLRACE_STATE_CLAIMED))
+			return true; /* a run, or a message of several slots */
+	}
 	q->h.distance = 0;
 	return false;
 }

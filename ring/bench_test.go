@@ -58,6 +58,24 @@ func BenchmarkCall(b *testing.B) {
 					}
 					b.ReportMetric(float64(sending.Nanoseconds())/float64(b.N), "ns/send")
 				})
+				b.Run("mixed/"+name, func(b *testing.B) { // sent in batches, received one by one
+					p, q := open(b)
+					msgs := make([][]byte, batch)
+					for i := range msgs {
+						msgs[i] = make([]byte, size)
+					}
+					b.ResetTimer()
+					for n := 0; n < b.N; n += batch {
+						if _, err := p.SendBatch(ctx, msgs); err != nil {
+							b.Fatal(err)
+						}
+						for range batch {
+							if _, err := q.Receive(ctx, msgs[0]); err != nil {
+								b.Fatal(err)
+							}
+						}
+					}
+				})
 				b.Run("batch/"+name, func(b *testing.B) {
 					p, q := open(b)
 					msgs := make([][]byte, batch)

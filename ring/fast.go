@@ -105,7 +105,7 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 		want = readyWord(h+1, 0)
 	}
 	w := e.state.Load() // order: D1 acq, pairs S4; C2 acq, pairs P6
-	if w != want && ctx != noWait {
+	if w != want && ctx != noWait && q.nothing(w, h) {
 		w = q.watch(&e.state, w, want)
 	}
 	// order: C0 acq, pairs V4

@@ -78,16 +78,30 @@ func (s *spinner) more() bool {
 	return true
 }
 
-// watch looks at a state word that is w until it is want, for a microsecond at most, and returns what it is then. It is the first part of a spin: nothing but
-// loads, so that the news of a message is in use as soon as it is there.
+// nothing says whether w, in the slot of the own position h, means that no message is there: neither of several slots, nor a run.
+func (q *Consumer) nothing(w, h uint64) bool {
+	if q.spsc {
+		_, ready := spscEnd(w, h, q.c.slots)
+		return !ready && int64(q.runEnd-h) <= 0
+	}
+	return w == freeWord(h) || stateOf(w) == stateClaimed
+}
+
+// watch looks at a state word that is w until it is want, or something else that is there to receive, for a microsecond at most, and returns what it is then.
+// It is the first part of a spin: nothing but loads, so that the news of a message is in use as soon as it is there.
 func (q *Consumer) watch(word *atomic.Uint64, w, want uint64) uint64 {
 	if q.alone {
 		return w
 	}
 	futex.Pause(q.distance)
+	was := w
 	for i := range watchLoads {
-		if w = word.Load(); w == want { // order: D1 acq, pairs S4; C2 acq, pairs P6
+		w = word.Load() // order: D1 acq, pairs S4; C2 acq, pairs P6
+		if w == want {
 			q.keepDistance(i == 0)
+			return w
+		}
+		if w != was && (q.spsc || stateOf(w) != stateClaimed) {
 			return w
 		}
 	}

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::handle::{Handle, Stopper};
+use crate::layout::STATE_CLAIMED;
 use crate::lease::{Item, Lease};
 use crate::order;
 use crate::ring::Shared;
-use crate::word::{deliveries, ready_word, spsc_word};
+use crate::word::{deliveries, distance, free_word, ready_word, spsc_end, spsc_word, state_of};
 use crate::Role;
 
 /// Receives messages from a ring. Several may exist per process, each used by one thread at a time. Dropping it ends the registration.
@@ -102,7 +103,13 @@ impl Consumer {
         let c = self.h.c;
         let next = self.pos.wrapping_add(1);
         let want = if c.spsc { spsc_word(next, 0) } else { ready_word(next, 0) };
-        self.h.calm() && self.h.spin.watch(c.state(self.pos), want)
+        let w = order::load(c.state(self.pos)); // D1, C2
+        let nothing = if c.spsc {
+            spsc_end(w, self.pos, c.slots).is_none() && distance(self.run_end, self.pos) <= 0
+        } else {
+            w == free_word(self.pos) || state_of(w) == STATE_CLAIMED
+        };
+        nothing && self.h.calm() && self.h.spin.watch(c.state(self.pos), w, want)
     }
 
     #[cold]

@@ -51,15 +51,19 @@ impl Spin {
 
     /// Looks at a state word until it is `want`, for a microsecond at most. The first part of a spin: nothing but loads, so that the news of a
     /// message is in use as soon as it is there.
-    pub(crate) fn watch(&mut self, word: &AtomicU64, want: u64) -> bool {
+    pub(crate) fn watch(&mut self, word: &AtomicU64, was: u64, want: u64) -> bool {
         if alone() {
             return false;
         }
         (0..self.distance).for_each(|_| std::hint::spin_loop());
         for i in 0..WATCH_LOADS {
-            if order::load(word) == want {
-                self.keep_distance(i == 0); // D1, C2
+            let w = order::load(word); // D1, C2
+            if w == want {
+                self.keep_distance(i == 0);
                 return true;
+            }
+            if w != was && state_of(w) != STATE_CLAIMED {
+                return false; // a run, or a message of several slots
             }
         }
         self.distance = 0;
