@@ -375,9 +375,9 @@ type Batch struct { // four words, so that it can be in registers
 // Len returns how many messages the batch was leased with.
 func (b Batch) Len() int { return int(uint32(b.token)) }
 
-// At returns message i, 0 ≤ i < Len. Out of range it is the zero Message. Its methods, and those of any message after the batch was released, are harmless.
+// At returns message i, 0 ≤ i < Len. Out of range, or after the batch was released, it is the zero Message, whose methods are harmless.
 func (b Batch) At(i int) Message { // small enough to be inlined: it is called for every message
-	if uint64(i) >= b.token&(1<<32-1) {
+	if uint64(i) >= b.token&(1<<32-1) || uint32(b.token>>32) != uint32(b.q.generation) {
 		return Message{}
 	}
 	if b.cell != 0 {

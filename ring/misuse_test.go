@@ -310,3 +310,34 @@ func TestMisuseHurtsNobodyElse(t *testing.T) {
 	require.Zero(t, r.Stats().Used)
 	require.NoError(t, r.Close())
 }
+
+// A batch that was released is stale whatever the consumer leases next. Properties: its messages are the zero Message, and the new lease stays as it is.
+func TestStaleBatch(t *testing.T) {
+	for _, sizes := range [][]int{{8, 8, 8}, {8, 5, 8}} { // a run in an SPSC ring, and none
+		forms(t, Options{Slots: 16, SlotSize: 16}, func(t *testing.T, r *Ring) {
+			p, q := pair(t, r)
+			var msgs [][]byte
+			for _, n := range sizes {
+				msgs = append(msgs, make([]byte, n))
+			}
+			lease := func() Batch {
+				n, err := p.TrySendBatch(msgs)
+				require.NoError(t, err)
+				require.Equal(t, len(msgs), n)
+				b, err := q.TryNextBatch(3)
+				require.NoError(t, err)
+				require.Equal(t, 3, b.Len())
+				return b
+			}
+			old := lease()
+			require.NoError(t, old.Release())
+			b := lease()
+			require.Nil(t, old.At(0).Bytes())
+			require.Equal(t, ErrMisuse, old.At(2).Release())
+			require.Equal(t, ErrMisuse, old.Release())
+			require.Len(t, b.At(2).Bytes(), 8)
+			require.NoError(t, b.Release())
+			require.Nil(t, b.At(0).Bytes())
+		})
+	}
+}
