@@ -23,8 +23,8 @@ const defaultSlots = 1024
 var (
 	spsc = []string{"millrace-spsc", "millrace-spsc-unguarded", "millrace-c-spsc", "bare-go", "vyukov-go", "boost-spsc", "rte-sp", "ck-spsc",
 		"moodycamel-spsc", "xsync-spsc", "go-channel"}
-	batched = []string{"millrace-spsc", "millrace-mpmc", "millrace-c-spsc", "millrace-c-mpmc", "boost-spsc", "rte-sp", "rte-mp", "moodycamel-mpmc"}
-	typed   = []string{"millrace-spsc-typed", "millrace-mpmc-typed", "boost-spsc", "rte-sp"}
+	batched = []string{"millrace-spsc", "millrace-spsc-unguarded", "millrace-mpmc", "millrace-mpmc-unguarded", "millrace-c-spsc", "millrace-c-mpmc", "boost-spsc", "rte-sp", "rte-mp", "moodycamel-mpmc"}
+	typed   = []string{"millrace-spsc-typed", "millrace-spsc-typed-unguarded", "millrace-mpmc-typed", "millrace-mpmc-typed-unguarded", "millrace-c-spsc", "boost-spsc", "rte-sp"}
 	mpmc    = []string{"millrace-mpmc", "millrace-mpmc-unguarded", "millrace-c-mpmc", "vyukov-go", "rte-mp", "rte-rts", "rte-hts", "ck-mpmc",
 		"moodycamel-mpmc", "xsync-mpmc", "go-channel"}
 	crawling = []string{"rte-mp", "ck-mpmc"} // with more workers than cores: who is preempted between two stores stops all others for a time slice
@@ -34,7 +34,7 @@ var (
 		"ck-spsc", "moodycamel-spsc", "iceoryx", "go-channel"}
 	wakes   = []string{"millrace-spsc", "millrace-mpmc", "millrace-c-spsc", "millrace-c-mpmc", "pipe", "eventfd", "unix-seqpacket", "posix-mq", "boost-mq", "zeromq"}
 	steady  = []string{"millrace-spsc", "millrace-mpmc", "millrace-c-spsc", "bare-go", "vyukov-go", "boost-spsc", "rte-sp", "rte-mp", "ck-spsc"}
-	large   = []string{"millrace-spsc-zerocopy", "millrace-mpmc-zerocopy", "millrace-spsc", "memcpy", "unix-stream", "pipe", "iceoryx"}
+	large   = []string{"millrace-spsc-zerocopy", "millrace-spsc-zerocopy-unguarded", "millrace-mpmc-zerocopy", "millrace-mpmc-zerocopy-unguarded", "millrace-spsc", "memcpy", "unix-stream", "pipe", "iceoryx"}
 	idlers  = []string{"millrace-spsc", "millrace-mpmc", "millrace-c-spsc", "pipe", "zeromq", "rte-sp"}
 	growing = []string{"millrace-spsc", "millrace-mpmc", "vyukov-go", "rte-mp"}
 	only    = []string{"millrace-mpmc"}

@@ -13,10 +13,11 @@ func init() {
 		name string
 		kind ring.Kind
 	}{{"spsc", ring.SPSC}, {"mpmc", ring.MPMC}} {
-		mechanisms["millrace-"+k.name] = mechanism(openRing(k.kind))
-		mechanisms["millrace-"+k.name+"-unguarded"] = mechanism(openRing(k.kind, ring.WithoutFaultGuard()))
-		mechanisms["millrace-"+k.name+"-typed"] = mechanism(openTyped(k.kind))
-		mechanisms["millrace-"+k.name+"-zerocopy"] = mechanism(openZeroCopy(k.kind))
+		for guard, o := range map[string][]ring.Option{"": nil, "-unguarded": {ring.WithoutFaultGuard()}} {
+			mechanisms["millrace-"+k.name+guard] = mechanism(openRing(k.kind, o...))
+			mechanisms["millrace-"+k.name+"-typed"+guard] = mechanism(openTyped(k.kind, o...))
+			mechanisms["millrace-"+k.name+"-zerocopy"+guard] = mechanism(openZeroCopy(k.kind, o...))
+		}
 	}
 }
 
@@ -43,7 +44,13 @@ type ringConn struct {
 	buf   []byte
 	msgs  [][]byte // one batch, in one piece of memory
 	batch int
+	size  int
 }
+
+// putWord and word are the word of the message that begins at an offset of a batch: as in the programs in C, a batch is one array.
+func putWord(buf []byte, at int, v uint64) { binary.LittleEndian.PutUint64(buf[at:at+8], v) }
+
+func word(buf []byte, at int) uint64 { return binary.LittleEndian.Uint64(buf[at : at+8]) }
 
 func openRing(kind ring.Kind, o ...ring.Option) opener {
 	return func(a *Args, which int, sends bool) (conn, error) { return newRingConn(kind, a, which, sends, o...) }
@@ -54,7 +61,7 @@ func newRingConn(kind ring.Kind, a *Args, which int, sends bool, o ...ring.Optio
 	if err != nil {
 		return nil, err
 	}
-	c := &ringConn{r: r, buf: make([]byte, a.Size*a.Batch), batch: a.Batch}
+	c := &ringConn{r: r, buf: make([]byte, a.Size*a.Batch), batch: a.Batch, size: a.Size}
 	for i := range a.Batch {
 		c.msgs = append(c.msgs, c.buf[i*a.Size:(i+1)*a.Size])
 	}
@@ -63,20 +70,21 @@ func newRingConn(kind ring.Kind, a *Args, which int, sends bool, o ...ring.Optio
 			return nil, err
 		}
 	}
+	po, co := forBoth(o)
 	if sends {
-		var po []ring.ProducerOption
-		for _, x := range o {
-			po = append(po, x)
-		}
 		c.p, err = r.NewProducer(po...)
-		return c, err
+	} else {
+		c.c, err = r.NewConsumer(co...)
 	}
-	var co []ring.ConsumerOption
-	for _, x := range o {
-		co = append(co, x)
-	}
-	c.c, err = r.NewConsumer(co...)
 	return c, err
+}
+
+// forBoth are options that producers and consumers take.
+func forBoth(o []ring.Option) (po []ring.ProducerOption, co []ring.ConsumerOption) {
+	for _, x := range o {
+		po, co = append(po, x), append(co, x)
+	}
+	return po, co
 }
 
 // idleHandles registers n participants that do nothing.
@@ -108,13 +116,13 @@ func (c *ringConn) stream(n int, first uint64) (sum uint64, err error) {
 		}
 	case c.p != nil:
 		for v, end := first, first+uint64(n); v < end; {
-			msgs := c.msgs[:min(uint64(c.batch), end-v)]
-			for _, m := range msgs {
-				binary.LittleEndian.PutUint64(m, v)
+			k := min(c.batch, int(end-v))
+			for i := range k {
+				putWord(c.buf, i*c.size, v)
 				sum += v
 				v++
 			}
-			if _, err := c.p.SendBatch(ctx, msgs); err != nil {
+			if _, err := c.p.SendBatch(ctx, c.msgs[:k]); err != nil {
 				return 0, err
 			}
 		}
@@ -132,8 +140,8 @@ func (c *ringConn) stream(n int, first uint64) (sum uint64, err error) {
 			if err != nil {
 				return 0, err
 			}
-			for _, m := range msgs[:k] {
-				sum += binary.LittleEndian.Uint64(m)
+			for i := range k {
+				sum += word(c.buf, i*c.size)
 			}
 			n -= k
 		}
@@ -153,9 +161,9 @@ func (c *ringConn) close() error { return c.r.Close() }
 // zeroConn writes and reads messages in the ring: each byte is written once, from the sender's memory, and read once, into the receiver's.
 type zeroConn struct{ *ringConn }
 
-func openZeroCopy(kind ring.Kind) opener {
+func openZeroCopy(kind ring.Kind, o ...ring.Option) opener {
 	return func(a *Args, which int, sends bool) (conn, error) {
-		c, err := newRingConn(kind, a, which, sends)
+		c, err := newRingConn(kind, a, which, sends, o...)
 		return zeroConn{c}, err
 	}
 }
@@ -206,17 +214,18 @@ type typedConn struct {
 
 var errOnlyStream = errors.New("mech: typed rings stream, nothing else")
 
-func openTyped(kind ring.Kind) opener {
+func openTyped(kind ring.Kind, o ...ring.Option) opener {
 	return func(a *Args, which int, sends bool) (conn, error) {
 		r, err := openBoth(kind, a, which)
 		if err != nil {
 			return nil, err
 		}
 		c := &typedConn{r: r, values: make([]uint64, a.Batch)}
+		po, co := forBoth(o)
 		if sends {
-			c.p, err = ring.NewTypedProducer[uint64](r)
+			c.p, err = ring.NewTypedProducer[uint64](r, po...)
 		} else {
-			c.c, err = ring.NewTypedConsumer[uint64](r)
+			c.c, err = ring.NewTypedConsumer[uint64](r, co...)
 		}
 		return c, err
 	}
