@@ -15,7 +15,7 @@ import (
 // in slots that nobody reads. It is spscRun with one look at each message.
 func (p *Producer) spscRunOf(msgs [][]byte) bool {
 	c, t, n := p.c, p.pos, uint64(len(msgs))
-	if n < 2 || n > c.maxSlots || t+n-p.limit > c.slots {
+	if !p.runFits(n) {
 		return false
 	}
 	size := uint64(len(msgs[0]))
@@ -31,19 +31,46 @@ func (p *Producer) spscRunOf(msgs [][]byte) bool {
 // spscRunOfValues publishes n values of the size of a slot as one run, if there is room.
 func (p *Producer) spscRunOfValues(base unsafe.Pointer, size, n uint64) bool {
 	c, t := p.c, p.pos
-	if size != c.slotSize || n < 2 || n > c.maxSlots || t+n-p.limit > c.slots {
+	if size != c.slotSize || !p.runFits(n) {
 		return false
 	}
 	values := view(base, n*size)
 	first, second := c.cells(t, int(n))
-	copy(second, values[copy(first, values):])
+	if copy(first, values); len(second) > 0 {
+		copy(second, values[len(first):])
+	}
 	testpoint.Hit("S3 payload")
 	p.publishRun(t, n, size)
 	return true
 }
 
+// runFits says whether n messages of one slot each can be a run, and whether there is room for it that was given back in strides.
+func (p *Producer) runFits(n uint64) bool {
+	if n < 2 || n > p.c.maxSlots {
+		return false
+	}
+	e := p.pos + n
+	if e-p.limit <= p.c.slots {
+		return true
+	}
+	p.coarse = true
+	err := p.room(e)
+	p.coarse = false
+	return err == nil
+}
+
 // fill copies messages of one size into the cells from `to` on; false when one has another size.
 func (c *core) fill(to unsafe.Pointer, msgs [][]byte, size uint64) bool {
+	if size == wordSize { // a loop of its own: it is as short as the copy
+		for _, m := range msgs {
+			if len(m) != wordSize {
+				return false
+			}
+			*(*uint64)(to) = *(*uint64)(unsafe.Pointer(unsafe.SliceData(m)))
+			to = unsafe.Add(to, c.slotSize)
+		}
+		return true
+	}
 	for _, m := range msgs {
 		if uint64(len(m)) != size {
 			return false
@@ -63,6 +90,9 @@ func (c *core) fill(to unsafe.Pointer, msgs [][]byte, size uint64) bool {
 	}
 	return true
 }
+
+// wordSize is the size of the messages for which fill and drain have loops of their own.
+const wordSize = 8
 
 // spscRun publishes n equally long messages, one slot each, by one word.
 func (p *Producer) spscRun(b batch, n int) {
@@ -121,6 +151,27 @@ func (q *Consumer) spscRun() run {
 	return run{h, e, length}
 }
 
+// spscRunToValues copies the values of a run into b and receives them, in one step; none when there is no run of such values.
+func (q *Consumer) spscRunToValues(b typedBuffer) int {
+	c := q.c
+	if b.size != c.slotSize {
+		return 0
+	}
+	r := q.spscRun()
+	if r.h == r.e || r.length != b.size {
+		return 0
+	}
+	n := min(r.e-r.h, uint64(b.count))
+	first, second := c.cells(r.h, int(n))
+	values := view(b.base, n*b.size)
+	if copy(values, first); len(second) > 0 {
+		copy(values[len(first):], second)
+	}
+	testpoint.Hit("D3")
+	q.consumedRun(r, n)
+	return int(n)
+}
+
 // consumedRun ends the receipt by copying of the first n messages of a run, which is one step as well.
 func (q *Consumer) consumedRun(r run, n uint64) {
 	if r.h+n != r.e && q.runEnd != r.e {
@@ -142,14 +193,33 @@ func (q *Consumer) enterRun(e, n uint64) {
 
 // drain copies messages of one size from the cells of the positions from p on, one for each of bufs. It stops before the first one that is too small, and returns how
 // many it copied.
-func (c *core) drain(bufs [][]byte, p, size uint64) (n uint64) {
-	from := c.cell(p)
+func (c *core) drain(bufs [][]byte, p, size uint64) uint64 {
+	first := min(uint64(len(bufs)), c.slots-p&c.mask)
+	n := c.drainRow(bufs[:first], c.cell(p), size)
+	if n == first {
+		n += c.drainRow(bufs[first:], c.data, size)
+	}
+	return n
+}
+
+// drainRow is drain for cells in a row.
+func (c *core) drainRow(bufs [][]byte, from unsafe.Pointer, size uint64) uint64 {
+	if size == wordSize {
+		for i, buf := range bufs {
+			if cap(buf) < wordSize {
+				return uint64(i)
+			}
+			*(*uint64)(unsafe.Pointer(unsafe.SliceData(buf))) = *(*uint64)(from)
+			if len(buf) != wordSize {
+				bufs[i] = buf[:wordSize]
+			}
+			from = unsafe.Add(from, c.slotSize)
+		}
+		return uint64(len(bufs))
+	}
 	for i, buf := range bufs {
 		if uint64(cap(buf)) < size {
-			break
-		}
-		if (p+n)&c.mask == 0 {
-			from = c.data
+			return uint64(i)
 		}
 		to := unsafe.Pointer(unsafe.SliceData(buf))
 		switch {
@@ -166,7 +236,6 @@ func (c *core) drain(bufs [][]byte, p, size uint64) (n uint64) {
 			bufs[i] = buf[:size]
 		}
 		from = unsafe.Add(from, c.slotSize)
-		n++
 	}
-	return n
+	return uint64(len(bufs))
 }

@@ -9,8 +9,6 @@ import (
 	"unsafe"
 
 	"github.com/cespare/xxhash/v2"
-
-	"github.com/cd1900cf/millrace/internal/testpoint"
 )
 
 // ErrNotPlain says that a type cannot be shared between processes as bytes.
@@ -225,6 +223,12 @@ func (q *Consumer) receiveTyped(ctx context.Context, b typedBuffer) (n int, err 
 		q.gate.leave(gateOpen)
 		return 0, nil
 	}
+	if q.spsc {
+		if n = q.spscRunToValues(b); n > 0 {
+			q.gate.leave(gateOpen)
+			return n, nil
+		}
+	}
 	q.leaseRoom(b.count)
 	if n, err = q.tryTyped(b); err == ErrEmpty {
 		q.pending = receiving{typed: b}
@@ -240,19 +244,12 @@ func (q *Consumer) receiveTyped(ctx context.Context, b typedBuffer) (n int, err 
 
 // tryTyped is one attempt. A run is copied in one step; other values are copied under a lease, which ends at once.
 func (q *Consumer) tryTyped(b typedBuffer) (int, error) {
-	limit := min(b.count, int(q.c.slots))
-	if b.size == q.c.slotSize && q.spsc {
-		if r := q.spscRun(); r.h != r.e && r.length == b.size {
-			n := min(r.e-r.h, uint64(limit))
-			first, second := q.c.cells(r.h, int(n))
-			values := view(b.base, n*b.size)
-			copy(values[copy(values, first):], second)
-			testpoint.Hit("D3")
-			q.consumedRun(r, n)
-			return int(n), nil
+	if q.spsc {
+		if n := q.spscRunToValues(b); n > 0 {
+			return n, nil
 		}
 	}
-	if err := q.tryTake(limit); err != nil {
+	if err := q.tryTake(min(b.count, int(q.c.slots))); err != nil {
 		return 0, err
 	}
 	l := &q.lease
