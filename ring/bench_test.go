@@ -58,6 +58,38 @@ func BenchmarkCall(b *testing.B) {
 					}
 					b.ReportMetric(float64(sending.Nanoseconds())/float64(b.N), "ns/send")
 				})
+				b.Run("inplace/"+name, func(b *testing.B) {
+					p, q := open(b)
+					b.ResetTimer()
+					var sending time.Duration
+					for n := 0; n < b.N; n += many {
+						start := time.Now()
+						for range many {
+							r, err := p.Reserve(ctx, size)
+							if err != nil {
+								b.Fatal(err)
+							}
+							r.Bytes()[0] = 1
+							if err := r.Commit(); err != nil {
+								b.Fatal(err)
+							}
+						}
+						sending += time.Since(start)
+						for range many {
+							m, err := q.Next(ctx)
+							if err != nil {
+								b.Fatal(err)
+							}
+							if m.Bytes()[0] != 1 {
+								b.Fatal("not what was written")
+							}
+							if err := m.Release(); err != nil {
+								b.Fatal(err)
+							}
+						}
+					}
+					b.ReportMetric(float64(sending.Nanoseconds())/float64(b.N), "ns/send")
+				})
 				b.Run("mixed/"+name, func(b *testing.B) { // sent in batches, received one by one
 					p, q := open(b)
 					msgs := make([][]byte, batch)

@@ -100,20 +100,28 @@ func (q *Consumer) tryReceive(buf []byte) (int, error) {
 // accepts says whether a message of n bytes may be copied into buf. A typed consumer takes values only, and its buf is one.
 func (q *Consumer) accepts(n uint64, buf []byte) bool { return q.least <= n && n <= uint64(len(buf)) }
 
-// Next leases the next message: its Bytes alias the ring until Release.
-//
-// Blocks and ends as Receive does. One lease at a time: a further Next or Receive before Release is ErrMisuse.
-// Failure: if the process dies before Release, the ring's policy decides: redelivered with a higher count, or counted as lost.
-func (q *Consumer) Next(ctx context.Context) (m Message, err error) {
-	if err = q.take(ctx, 1); err != nil {
-		return Message{}, err
+// TryNext leases the next message, or returns ErrEmpty, or io.EOF. Blocks: never. See Next.
+func (q *Consumer) TryNext() (Message, error) { return q.Next(noWait) }
+
+// nextWatched is Next when the fast path found no message to take: it watches for one, which then takes the fast path.
+func (q *Consumer) nextWatched(ctx context.Context) (Message, error) {
+	if ctx != noWait && q.gate.enter(gateOpen) {
+		word, want := q.c.state(q.pos), q.fresh(q.pos)
+		w := word.Load() // order: D1 acq, pairs S4; C2 acq, pairs P6
+		found := q.nothing(w, q.pos) && q.watch(word, w, want) == want
+		q.gate.leave(gateOpen)
+		if found {
+			if m, err := q.Next(noWait); err != ErrEmpty { // somebody else may have been quicker
+				return m, err
+			}
+		}
 	}
-	return q.message(0), nil
+	return q.nextSlow(ctx)
 }
 
-// TryNext leases the next message, or returns ErrEmpty, or io.EOF. Blocks: never. See Next.
-func (q *Consumer) TryNext() (Message, error) {
-	if err := q.take(noWait, 1); err != nil {
+// nextSlow is Next for every case.
+func (q *Consumer) nextSlow(ctx context.Context) (Message, error) {
+	if err := q.take(ctx, 1); err != nil {
 		return Message{}, err
 	}
 	return q.message(0), nil
@@ -355,10 +363,6 @@ func (m Message) Deliveries() int {
 
 // Redelivered says whether some other delivery may have been seen before: Deliveries is above 1.
 func (m Message) Redelivered() bool { return m.Deliveries() > 1 }
-
-// Release ends the lease. For a message of a Batch it releases that message and all before it. A second or stale call is ErrMisuse.
-// Blocks: never. Progress: wait-free.
-func (m Message) Release() error { return m.q.endOne(m.word, m.position, false) }
 
 // Return gives the message back unprocessed: it is delivered again to somebody, with a higher count, whatever the ring's policy for deaths is.
 // For a message of a Batch, the ones before it must have been released, and what the batch holds behind it is given back too.

@@ -84,6 +84,14 @@ func (h *handle) hold(v uint64) {
 	atomicx.StoreRelease(&h.me.held, v) // order: L4 rel, pairs V0: not before the release it follows; and before the claim by L2
 }
 
+// fresh is the state word of a message of one slot at p that was never given back.
+func (h *handle) fresh(p uint64) uint64 {
+	if h.spsc {
+		return spscReadyWord(p+1, 0)
+	}
+	return readyWord(p+1, 0)
+}
+
 // expose keeps the address range of the mapping for ever, because slices into it are handed out.
 func (h *handle) expose() {
 	if !h.exposed {

@@ -13,7 +13,7 @@ import (
 // lease is what a consumer holds: the messages next .. count-1 of those that it was taken with. Messages are released from the front.
 type lease struct {
 	next, count int
-	items       []item // the messages; unused for a run
+	items       []item // the messages, room for one at least; unused for a run
 	run         item   // SPSC: the first of count messages of one run, when isRun: they lie in a row,
 	cell        uint64 // so many bytes from one to the next
 	isRun       bool

@@ -94,36 +94,25 @@ func (p *Producer) trySend(msg []byte) error {
 	return p.mpmcSend(msg)
 }
 
-// Reserve claims room for a message of n bytes, to be filled in place.
-//
-// Blocks: as Send does. Returns a Reservation that must be committed or discarded; until then every other call on the handle is ErrMisuse.
-// Lifetime: its Bytes alias the ring and die with Commit, Discard and Close.
-// Visibility: nothing is readable before Commit. Failure: if the process dies before, the claim is skipped and counted.
-func (p *Producer) Reserve(ctx context.Context, n int) (_ Reservation, err error) {
-	if p.guarded {
-		defer p.fault(debug.SetPanicOnFault(true), &err)
-	}
-	if !p.gate.enter(gateOpen) {
-		return Reservation{}, p.refused()
-	}
-	if err = p.tryReserve(uint64(n)); err == ErrFull {
-		p.pending = sending{what: sendReserve, n: uint64(n)}
-		err = p.await(ctx)
-	}
-	return p.reserved(err)
-}
-
 // TryReserve claims room for a message of n bytes, or returns ErrFull. Blocks: never. See Reserve.
-func (p *Producer) TryReserve(n int) (_ Reservation, err error) {
-	if p.guarded {
-		defer p.fault(debug.SetPanicOnFault(true), &err)
-	}
+func (p *Producer) TryReserve(n int) (Reservation, error) { return p.Reserve(noWait, n) }
+
+// reserveSlow is Reserve for every case.
+func (p *Producer) reserveSlow(ctx context.Context, n int) (Reservation, error) {
 	if !p.gate.enter(gateOpen) {
 		return Reservation{}, p.refused()
 	}
-	if err = p.tryReserve(uint64(n)); err == ErrFull && p.unblock() {
-		err = p.tryReserve(uint64(n))
+	p.coarse = ctx != noWait && uint64(n) <= p.c.slotSize // as in sendSlow; beside a large copy a look at the exact position is nothing
+	err := p.tryReserve(uint64(n))
+	if err == ErrFull {
+		if ctx != noWait {
+			p.pending = sending{what: sendReserve, n: uint64(n)}
+			err = p.await(ctx)
+		} else if p.unblock() {
+			err = p.tryReserve(uint64(n))
+		}
 	}
+	p.coarse = false
 	return p.reserved(err)
 }
 
@@ -259,9 +248,6 @@ func (r Reservation) Bytes() []byte {
 	}
 	return view(r.data, r.n())
 }
-
-// Commit publishes the whole message. Blocks: never. Progress: wait-free. A second or stale call is ErrMisuse.
-func (r Reservation) Commit() error { return r.p.finish(r, int(r.n()), true) }
 
 // CommitN publishes the first n bytes; *SizeError when more were asked for than reserved, and the reservation stays open.
 func (r Reservation) CommitN(n int) error { return r.p.finish(r, n, true) }

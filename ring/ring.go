@@ -5,8 +5,8 @@
 // stay, a dead participant's claims are repaired by whoever needs them, and nothing is taken from a process that is merely slow. docs/FORMAT.md
 // is the protocol, docs/FAILURES.md says what each death leaves, docs/ORDERING.md names every memory ordering.
 //
-// The files in reading order: word.go (the state words), core.go (the memory), mpmc.go and spsc.go (the algorithms), lease.go, batch.go,
-// recover.go, census.go (who lives), event.go and wait.go (sleeping), producer.go, consumer.go and typed.go (the API).
+// The files in reading order: word.go (the state words), core.go (the memory), mpmc.go and spsc.go (the algorithms), fast.go and inplace.go (what happens
+// to almost every message), lease.go, batch.go and run.go, recover.go, census.go (who lives), event.go and wait.go (sleeping), producer.go, consumer.go and typed.go (the API).
 package ring
 
 import (
@@ -318,7 +318,7 @@ func (r *Ring) newProducer(typed bool, opts []ProducerOption) (_ *Producer, err 
 // NewConsumer registers a consumer. ErrRoleTaken when an SPSC ring has a live one, ErrTooManyParticipants when the table is full.
 // Blocks and lives as NewProducer.
 func (r *Ring) NewConsumer(opts ...ConsumerOption) (_ *Consumer, err error) {
-	q := &Consumer{}
+	q := &Consumer{lease: lease{items: make([]item, 0, 1)}}
 	for _, o := range opts {
 		o.consumer(q)
 	}

@@ -84,12 +84,16 @@ var mutants = []mutant{
 		old: "\t\t\tc.begin(m, role)\n", new: "\t\t\tc.begin(m, role)\n\t\t\t_ = lock.Drop(b)\n",
 	},
 	{
-		name: "spsc-lease-unnoted", file: "spsc.go", run: killed + "/spsc/redeliver/next_release$",
-		old: "\tatomicx.StoreRelease(&q.c.ctl.leaseEnd, q.pos) // order: L2 rel, pairs nothing concurrent: read by the next consumer\n", new: "",
+		name: "lease-names-another-owner", file: "inplace.go", run: killed + "/mpmc/redeliver/next_on$",
+		old: "takenWord(h+1, q.id, 0)", new: "takenWord(h+1, q.id+1, 0)",
 	},
 	{
-		name: "spsc-reservation-cleared-early", file: "spsc.go", run: killed + "/spsc/redeliver/commit$",
-		old: "\tend := r.at + c.slotsFor(n)\n", new: "\tend := r.at + c.slotsFor(n)\n\tatomicx.StoreRelease(&c.ctl.reservedPosition, 0)\n",
+		name: "spsc-lease-unnoted", file: "inplace.go", run: killed + "/spsc/redeliver/next_release$",
+		old: "\t\tatomicx.StoreRelease(&c.ctl.leaseEnd, h+1) // order: L2 rel, pairs nothing concurrent: read by the next consumer\n", new: "",
+	},
+	{
+		name: "spsc-reservation-cleared-early", file: "inplace.go", run: killed + "/spsc/redeliver/commit$",
+		old: "\tnext := p.fresh(t)\n", new: "\tnext := p.fresh(t)\n\tatomicx.StoreRelease(&c.ctl.reservedPosition, 0)\n",
 	},
 	{
 		name: "spsc-return-without-journal", file: "recover.go", run: killed + "/spsc/redeliver/batch_return$",

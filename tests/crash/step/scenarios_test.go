@@ -85,6 +85,7 @@ var scenarios = []*scenario{
 		fates: []string{"211|; 011|", "211|; 201|", "011| lost 1; 001| lost 1"}},
 	{name: "send waking", op: "send", dead: "wait", tried: 1, fates: []string{"|0; |1", "|0; |0 skipped 1; |1"}},
 	{name: "next release", fill: []int{20, 64}, consumer: true, leases: true, fates: []string{"11|; 21|; 01|", "11|; 21|; 01|", "11|; 01| lost 1; 01|"}},
+	{name: "next on", fill: []int{20, 64, 20}, consumer: true, leases: true, fates: []string{"011|; 021|; 001|", "011|; 021|; 001|", "011|; 001| lost 1; 001|"}},
 	{name: "next release large", op: "next release", fill: []int{200, 20}, consumer: true, leases: true,
 		fates: []string{"11|; 21|; 01|", "11|; 21|; 01|", "11|; 01| lost 1; 01|"}},
 	{name: "next return", fill: []int{20, 64}, consumer: true, leases: true, fates: []string{"11|; 21|", "11|; 21|", "11|; 01| lost 1; 21|"}},

@@ -60,6 +60,7 @@ var operations = map[string]operation{
 	"batch return":  {consuming, func(c *child) { c.batch(true) }},
 
 	"receive on": {receivedOne, receive},
+	"next on":    {receivedOne, func(c *child) { c.next(false) }},
 
 	"recover":           {open, recoverAll},
 	"open":              {func(*child) {}, open},

@@ -1,0 +1,257 @@
+package ring
+
+import (
+	"context"
+	"runtime/debug"
+	"unsafe"
+
+	"github.com/cd1900cf/millrace/internal/atomicx"
+	"github.com/cd1900cf/millrace/internal/layout"
+	"github.com/cd1900cf/millrace/internal/testpoint"
+)
+
+// The fast path of messages that are written and read in place: Reserve, Commit, Next and Release of one message of one slot, nobody asleep, nothing in
+// the way. As in fast.go each is one function for both kinds of ring, without a call; everything else leaves before it has changed anything.
+//
+// Invariant: what is done here is what spscReserve and mpmcClaim, spscFinish and mpmcFinish, spscLease and mpmcLease, spscRelease and mpmcRelease
+// would do, in the same order.
+
+// Reserve claims room for a message of n bytes, to be filled in place.
+//
+// Blocks: as Send does. Returns a Reservation that must be committed or discarded; until then every other call on the handle is ErrMisuse.
+// Lifetime: its Bytes alias the ring and die with Commit, Discard and Close.
+// Visibility: nothing is readable before Commit. Failure: if the process dies before, the claim is skipped and counted.
+func (p *Producer) Reserve(ctx context.Context, n int) (Reservation, error) {
+	c := p.c
+	if !p.shielded {
+		return p.reserveGuarded(ctx, n)
+	}
+	if uint64(n) > c.slotSize || !p.gate.claim(gateOpen) {
+		return p.reserveSlow(ctx, n)
+	}
+	if !p.gate.inside() {
+		p.gate.leave(gateOpen)
+		return Reservation{}, ErrClosed
+	}
+	t := p.pos
+	e := c.entry(t)
+	ok := t+1-p.limit <= c.slots // S1
+	if !p.spsc {
+		// order: P3 acqrel, pairs C4 C5 L3 (acquire: the consumer has read the payload that is overwritten next) and C2
+		ok = e.state.CompareAndSwap(freeWord(t), claimedWord(t+1, p.id))
+	}
+	if !ok {
+		p.gate.leave(gateOpen)
+		return p.reserveSlow(ctx, n)
+	}
+	testpoint.Either(p.spsc, "", "P3")
+	if p.spsc {
+		atomicx.StoreRelaxed(&c.ctl.reservedPosition, t+1) // order: S3 rlx, pairs nothing: read by observers and by the next producer
+		testpoint.Hit("S1 reserved")
+	}
+	at, word := unsafe.Add(unsafe.Pointer(e), layout.EntrySize), uint64(n)|layout.FlagInline
+	if uint64(n) > c.inline {
+		at, word = c.cell(t), uint64(n)
+	}
+	p.resv = reservation{head: t, at: t, end: t + 1, data: at, n: uint64(n), word: word}
+	atomicx.StoreRelease(&p.me.held, t+1) // order: L4 rel, pairs V0
+	testpoint.Hit("reserved")
+	if !p.exposed {
+		p.expose()
+	}
+	p.generation++
+	r := Reservation{p, at, t, p.generation<<reservationBits | uint64(n)}
+	p.gate.leave(gateHeld)
+	return r, nil
+}
+
+// Commit publishes the whole message. Blocks: never. Progress: wait-free. A second or stale call is ErrMisuse.
+func (r Reservation) Commit() error {
+	p := r.p
+	if p == nil {
+		return ErrMisuse
+	}
+	if !p.shielded {
+		return r.commitGuarded()
+	}
+	if !p.gate.claim(gateHeld) {
+		return p.finish(r, int(r.n()), true)
+	}
+	if !p.gate.inside() || !r.current() || p.resv.end-p.resv.head != 1 {
+		p.gate.leave(gateHeld)
+		return p.finish(r, int(r.n()), true)
+	}
+	c, t := p.c, p.resv.head
+	e := c.entry(t)
+	next := p.fresh(t)
+	p.generation++
+	atomicx.StoreRelaxed(&e.length, p.resv.word) // order: P4 rlx, pairs C3: published by P6; S3 rlx, pairs D2: published by S4
+	testpoint.Either(p.spsc, "S3", "P4 length")
+	publish(&e.state, next, p.fenced) // order: P6 rel, pairs C2 and N1; S4 rel, pairs D1 and N1
+	testpoint.Either(p.spsc, "S4", "P6")
+	if p.spsc {
+		atomicx.StoreRelease(&c.ctl.reservedPosition, 0) // order: S5 rel, pairs S5 of the next owner: not before S4
+	}
+	p.pos = t + 1
+	if (t+1)&c.hintMask == 0 {
+		atomicx.StoreRelease(&c.ctl.producerPosition, t+1) // order: P7 rel, pairs P0; S5 rel, pairs S5
+		testpoint.Either(p.spsc, "S5", "P7")
+	}
+	bump(&p.me.sent, 1)
+	testpoint.Either(p.spsc, "", "P7 counted")
+	if c.ctl.notEmpty.pending() { // order: N1 sc, pairs W1
+		p.wake(&c.ctl.notEmpty, 1)
+	}
+	atomicx.StoreRelease(&p.me.held, 0) // order: L4 rel, pairs V0: not before S4, P6
+	p.gate.leave(gateOpen)
+	return nil
+}
+
+// Next leases the next message: its Bytes alias the ring until Release.
+//
+// Blocks and ends as Receive does. One lease at a time: a further Next or Receive before Release is ErrMisuse.
+// Failure: if the process dies before Release, the ring's policy decides: redelivered with a higher count, or counted as lost.
+func (q *Consumer) Next(ctx context.Context) (Message, error) {
+	c := q.c
+	if !q.shielded {
+		return q.nextGuarded(ctx)
+	}
+	if !q.gate.claim(gateOpen) {
+		return q.nextSlow(ctx)
+	}
+	if !q.gate.inside() {
+		q.gate.leave(gateOpen)
+		return Message{}, ErrClosed
+	}
+	h := q.pos
+	e := c.entry(h)
+	want := q.fresh(h)
+	// order: D1 acq, pairs S4; C2 acq, pairs P6; C0 acq, pairs V4
+	if e.state.Load() != want || !q.spsc && c.ctl.returns.Load() != q.seen {
+		q.gate.leave(gateOpen)
+		return q.nextWatched(ctx)
+	}
+	length := e.length.Load() // order: D2 rlx, pairs S3: ordered by D1; C3 rlx, pairs P4: ordered by C2
+	at, n, ok := c.single(e, h, length)
+	if !ok {
+		q.gate.leave(gateOpen)
+		return q.nextSlow(ctx)
+	}
+	atomicx.StoreRelease(&q.me.held, h+1) // order: L4 rel, pairs V0: before the claim by L2
+	if q.spsc {
+		atomicx.StoreRelease(&c.ctl.leaseEnd, h+1) // order: L2 rel, pairs nothing concurrent: read by the next consumer
+		testpoint.Hit("D lease")
+	} else {
+		testpoint.Hit("L1")
+		// order: L2 acqrel, pairs P6 V3
+		if !e.state.CompareAndSwap(want, takenWord(h+1, q.id, 0)) {
+			atomicx.StoreRelease(&q.me.held, 0) // order: L4 rel, pairs V0
+			q.gate.leave(gateOpen)
+			return q.nextSlow(ctx)
+		}
+		testpoint.Hit("L2")
+		if (h+1)&c.hintMask == 0 {
+			atomicx.StoreRelease(&c.ctl.consumerPosition, h+1) // order: C6 rel, pairs C1
+			testpoint.Hit("C6")
+		}
+	}
+	q.pos = h + 1
+	q.generation++
+	l := &q.lease
+	word := n<<lengthShift | (q.generation&generationMask)<<generationShift
+	l.items = l.items[:1]
+	l.items[0] = item{h, h + 1, at, word}
+	l.next, l.count, l.isRun, l.shared, l.end = 0, 1, false, true, h+1
+	bump(&q.me.received, 1)
+	testpoint.Hit("L2 counted")
+	if !q.exposed {
+		q.expose()
+	}
+	q.gate.leave(gateHeld)
+	return Message{q, at, h, word}, nil
+}
+
+// Release ends the lease. For a message of a Batch it releases that message and all before it. A second or stale call is ErrMisuse.
+// Blocks: never. Progress: wait-free.
+func (m Message) Release() error {
+	q := m.q
+	if q == nil {
+		return ErrMisuse
+	}
+	if !q.shielded {
+		return m.releaseGuarded()
+	}
+	if !q.gate.claim(gateHeld) {
+		return q.endOne(m.word, m.position, false)
+	}
+	l := &q.lease
+	if !q.gate.inside() || !q.current(m.word) || l.isRun || l.count != 1 || l.items[0].p != m.position || l.items[0].e-m.position != 1 {
+		q.gate.leave(gateHeld)
+		return q.endOne(m.word, m.position, false)
+	}
+	c := q.c
+	l.next = 1
+	if q.spsc {
+		h := q.pos                                    // padding behind the message goes with it
+		publish(&c.ctl.consumerPosition, h, q.fenced) // order: D4 rel, pairs S1 and N1
+		testpoint.Hit("D4")
+		if h-q.given > c.stride8 {
+			q.given = h
+			atomicx.StoreRelease(&c.ctl.spacePosition, h) // order: D5 rel, pairs S1
+			testpoint.Hit("D5")
+		}
+	} else {
+		publish(c.state(m.position), freeWord(m.position+c.slots), q.fenced) // order: L3 rel, pairs P1 and N1
+		testpoint.Hit("L3")
+	}
+	atomicx.StoreRelease(&q.me.held, 0) // order: L4 rel, pairs V0: not before the release
+	testpoint.Hit("L4")
+	if c.ctl.notFull.pending() { // order: N1 sc, pairs W1
+		q.wakeAll(&c.ctl.notFull)
+	}
+	q.generation++
+	q.gate.leave(gateOpen)
+	return nil
+}
+
+// reserveGuarded is Reserve under the fault guard.
+func (p *Producer) reserveGuarded(ctx context.Context, n int) (_ Reservation, err error) {
+	defer p.fault(debug.SetPanicOnFault(true), &err)
+	if gateChecks { // nothing of the handle may be touched in front of the gate
+		return p.reserveSlow(ctx, n)
+	}
+	p.shielded = true
+	return p.Reserve(ctx, n)
+}
+
+// commitGuarded is Commit under the fault guard.
+func (r Reservation) commitGuarded() (err error) {
+	p := r.p
+	defer p.fault(debug.SetPanicOnFault(true), &err)
+	if gateChecks {
+		return p.finish(r, int(r.n()), true)
+	}
+	p.shielded = true
+	return r.Commit()
+}
+
+// nextGuarded is Next under the fault guard.
+func (q *Consumer) nextGuarded(ctx context.Context) (_ Message, err error) {
+	defer q.fault(debug.SetPanicOnFault(true), &err)
+	if gateChecks { // nothing of the handle may be touched in front of the gate
+		return q.nextSlow(ctx)
+	}
+	q.shielded = true
+	return q.Next(ctx)
+}
+
+// releaseGuarded is Release under the fault guard.
+func (m Message) releaseGuarded() (err error) {
+	q := m.q
+	defer q.fault(debug.SetPanicOnFault(true), &err)
+	if gateChecks {
+		return q.endOne(m.word, m.position, false)
+	}
+	q.shielded = true
+	return m.Release()
+}
