@@ -20,13 +20,29 @@ type Summary struct {
 	Low, High      float64
 	Runs, NearRuns int
 	Ratio          float64 // median over the rounds of the best peer's figure by this one's: above 1 it is faster; 0: there is no peer
+	OfYardstick    float64 // the same with the row's yardstick
+	Tail           float64 // median of the p99.9, in a row about latency
+	OfClock        float64 // median over the rounds of the clock's p99.9 by this one's
 }
 
-// yardsticks are no peers: they keep no promises.
-var yardsticks = []string{"bare-go", "vyukov-go", "memcpy"}
+// yardsticks are no peers: they keep no promises. A row is held against the first that it has.
+var yardsticks = []string{"bare-go", "vyukov-go", "memcpy", "memcpy-128"}
+
+// clock is a loop on each core that does nothing but read the clock: its latencies are the machine's own.
+const clock = "clock"
 
 func isPeer(mech string) bool {
-	return !strings.HasPrefix(mech, "millrace-") && !slices.Contains(yardsticks, mech)
+	return !strings.HasPrefix(mech, "millrace-") && mech != clock && !slices.Contains(yardsticks, mech)
+}
+
+// yardstick returns the yardstick of a row, or nothing.
+func yardstick(cells []Summary) string {
+	for _, y := range yardsticks {
+		if slices.ContainsFunc(cells, func(c Summary) bool { return c.Mech == y }) {
+			return y
+		}
+	}
+	return ""
 }
 
 // bestPeer returns the peer with the least median, or nothing.
@@ -84,11 +100,12 @@ func Summarize(runs []Run) (rows []string, cells map[string][]Summary) {
 		for _, m := range order[row] {
 			cells[row] = append(cells[row], summarize(m, values[row][m]))
 		}
-		if best := bestPeer(cells[row]); best != "" {
-			for i := range cells[row] {
-				c := &cells[row][i]
-				c.Ratio = ratio(values[row][c.Mech], values[row][best], c.Unit)
-			}
+		best, yard := bestPeer(cells[row]), yardstick(cells[row])
+		for i := range cells[row] {
+			c := &cells[row][i]
+			c.Ratio = ratio(values[row][c.Mech], values[row][best], c.Unit)
+			c.OfYardstick = ratio(values[row][c.Mech], values[row][yard], c.Unit)
+			c.OfClock = ratio(values[row][c.Mech], values[row][clock], tailUnit)
 		}
 	}
 	return rows, cells
@@ -106,16 +123,21 @@ func summarize(name string, runs []*Run) Summary {
 			break
 		}
 	}
-	var v []float64
+	var v, tail []float64
 	for _, r := range runs {
 		if s.NearRuns < enough || r.State == "near" {
 			v = append(v, r.Values[s.Unit])
+			tail = append(tail, r.Values[tailUnit])
 		}
 	}
 	slices.Sort(v)
-	s.Median, s.Low, s.High = median(v), v[0], v[len(v)-1]
+	slices.Sort(tail)
+	s.Median, s.Low, s.High, s.Tail = median(v), v[0], v[len(v)-1], median(tail)
 	return s
 }
+
+// tailUnit is the unit of the far end of a distribution.
+const tailUnit = "p99.9-ns"
 
 // Report writes a table for each row.
 func Report(out io.Writer, runs []Run, rest []string) error {
@@ -129,19 +151,29 @@ func Report(out io.Writer, runs []Run, rest []string) error {
 	fmt.Fprintf(&b, "    floor: %s\n", split)
 	rows, cells := Summarize(runs)
 	for _, row := range rows {
-		best := bestPeer(cells[row])
-		fmt.Fprintf(&b, "\n| %s | median | spread | near runs | times %s |\n|---|---:|---:|---:|---:|\n", row, cmp.Or(best, "a peer"))
+		head := []string{row, "median", "spread", "near runs", "times " + cmp.Or(bestPeer(cells[row]), "a peer")}
+		yard, latency := yardstick(cells[row]), slices.ContainsFunc(cells[row], func(c Summary) bool { return c.Mech == clock })
+		if yard != "" {
+			head = append(head, "times "+yard)
+		}
+		if latency {
+			head = append(head, "p99.9", "times clock")
+		}
+		fmt.Fprintf(&b, "\n| %s |\n|---%s|\n", strings.Join(head, " | "), strings.Repeat("|---:", len(head)-1))
 		for _, c := range cells[row] {
 			mark := ""
 			if c.NearRuns < enough {
 				mark = ", all shown"
 			}
-			times := ""
-			if c.Ratio > 0 {
-				times = fmt.Sprintf("%.2f", c.Ratio)
+			line := []string{c.Mech, figure(c.Median, c.Unit), figure(c.Low, c.Unit) + " to " + figure(c.High, c.Unit),
+				fmt.Sprintf("%d of %d%s", c.NearRuns, c.Runs, mark), times(c.Ratio)}
+			if yard != "" {
+				line = append(line, times(c.OfYardstick))
 			}
-			fmt.Fprintf(&b, "| %s | %s | %s to %s | %d of %d%s | %s |\n", c.Mech, figure(c.Median, c.Unit), figure(c.Low, c.Unit), figure(c.High, c.Unit),
-				c.NearRuns, c.Runs, mark, times)
+			if latency {
+				line = append(line, figure(c.Tail, tailUnit), times(c.OfClock))
+			}
+			fmt.Fprintf(&b, "| %s |\n", strings.Join(line, " | "))
 		}
 	}
 	for _, l := range rest {
@@ -151,6 +183,14 @@ func Report(out io.Writer, runs []Run, rest []string) error {
 	}
 	_, err := io.WriteString(out, b.String())
 	return err
+}
+
+// times writes a ratio, if there is one.
+func times(ratio float64) string {
+	if ratio == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.2f", ratio)
 }
 
 // figure writes a value in the unit that reads best.

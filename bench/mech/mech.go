@@ -163,6 +163,8 @@ func work(a *Args) error {
 	switch {
 	case a.Work == "rtt":
 		err = w.roundTrips(conns[0], conns[1])
+	case a.Work == "open" && a.Mech == clock:
+		w.readClock()
 	case a.Work == "open":
 		err = w.openLoop(conns[0])
 	case a.Work == "idle":
@@ -284,6 +286,17 @@ func (w *worker) openLoop(c conn) error {
 		w.me.Sum += due
 	}
 	return nil
+}
+
+// readClock is the open loop without a queue, on both cores: what a message that takes no time would take, because the machine was elsewhere.
+func (w *worker) readClock() {
+	start := measure.Now()
+	for i := range w.Count {
+		due, now := start+int64(i)*int64(time.Second)/int64(w.Rate), measure.Now()
+		for ; now < due; now = measure.Now() {
+		}
+		w.samples = append(w.samples, uint64(now-due))
+	}
 }
 
 // idle: the receiver waits for one message that comes after a pause; what it costs meanwhile is measured.
