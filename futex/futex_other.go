@@ -3,12 +3,16 @@
 package futex
 
 import (
+	"runtime"
 	"sync/atomic"
 	"time"
 )
 
 // Wake returns ErrUnsupported: only Linux has these calls.
 func Wake(*atomic.Uint32, int) (int, error) { return 0, ErrUnsupported }
+
+// Yield lets other goroutines run.
+func Yield() { runtime.Gosched() }
 
 // Wait returns ErrUnsupported: only Linux has these calls.
 func Wait(*atomic.Uint32, uint32, time.Duration) error { return ErrUnsupported }

@@ -35,13 +35,16 @@ const (
 	spinHot    = 32                     // attempts without a pause: on some processors one takes half as long as the news
 	spinClose  = 64                     // attempts that follow each other closely
 	spinLook   = 16                     // attempts between two looks at the clock, behind spinClose
+	yieldLeast = 16                     // in a crowd: times that the core is left to others, behind spinClose, before anybody sleeps,
+	yieldMost  = 5 * time.Millisecond   // unless they keep it for so long
 	spinFar    = 15                     // most extra pauses before the first attempt: below a microsecond
 )
 
 // spinner makes the pauses of one spin.
 type spinner struct {
 	attempts int
-	first    int // pauses before the first attempt
+	first    int  // pauses before the first attempt
+	crowded  bool // others want this core
 	start    time.Time
 	budget   time.Duration
 }
@@ -51,11 +54,12 @@ func (h *handle) spinning() spinner {
 	if h.alone {
 		return spinner{}
 	}
-	return spinner{budget: max(spinLeast, h.spin), first: h.distance}
+	return spinner{budget: max(spinLeast, h.spin), first: h.distance, crowded: h.crowded}
 }
 
-// more lets a little time pass; false when the time for spinning is up. It never yields to the scheduler, which is dear for a goroutine
-// that is locked to its thread.
+// more lets a little time pass; false when the time for spinning is up. It never yields to Go's scheduler, which is dear for a goroutine
+// that is locked to its thread. In a crowd it yields to the machine's: who is waited for may want this very core, and to let it run costs less than
+// to sleep and be woken.
 func (s *spinner) more() bool {
 	switch s.attempts++; {
 	case s.budget == 0:
@@ -63,6 +67,13 @@ func (s *spinner) more() bool {
 	case s.attempts < spinClose: // most spins are over before they are worth a look at the clock, which costs as much as some attempts
 	case s.attempts == spinClose:
 		s.start = time.Now()
+	case s.crowded:
+		spent := time.Since(s.start)
+		if spent > yieldMost || spent > s.budget && s.attempts >= spinClose+yieldLeast {
+			return false
+		}
+		futex.Yield()
+		return true
 	case s.attempts%spinLook == 0 && time.Since(s.start) > s.budget:
 		return false
 	}
