@@ -275,11 +275,16 @@ pub(crate) fn initialise(map: &Mapping, h: &Header) {
     for word in [&ctl.producer_position, &ctl.consumer_position, &ctl.lease_end, &ctl.space_position, &ctl.run_end] {
         order::write(word, h.start);
     }
-    if !c.spsc {
-        for i in 0..h.slots {
-            let p = h.start.wrapping_add(i);
-            order::write(c.state(p), free_word(p));
+    if c.spsc {
+        // Nothing to write, but once to every page: the first lap should not wait for the kernel to clear them.
+        for i in (0..h.slots).step_by(4096 / h.entry_stride as usize) {
+            order::write(c.state(i), 0);
         }
+        return;
+    }
+    for i in 0..h.slots {
+        let p = h.start.wrapping_add(i);
+        order::write(c.state(p), free_word(p));
     }
 }
 
