@@ -103,22 +103,6 @@ func (q *Consumer) accepts(n uint64, buf []byte) bool { return q.least <= n && n
 // TryNext leases the next message, or returns ErrEmpty, or io.EOF. Blocks: never. See Next.
 func (q *Consumer) TryNext() (Message, error) { return q.Next(noWait) }
 
-// nextWatched is Next when the fast path found no message to take: it watches for one, which then takes the fast path.
-func (q *Consumer) nextWatched(ctx context.Context) (Message, error) {
-	if ctx != noWait && q.gate.enter(gateOpen) {
-		word, want := q.c.state(q.pos), q.fresh(q.pos)
-		w := word.Load() // order: D1 acq, pairs S4; C2 acq, pairs P6
-		found := q.nothing(w, q.pos) && q.watch(word, w, want) == want
-		q.gate.leave(gateOpen)
-		if found {
-			if m, err := q.Next(noWait); err != ErrEmpty { // somebody else may have been quicker
-				return m, err
-			}
-		}
-	}
-	return q.nextSlow(ctx)
-}
-
 // nextSlow is Next for every case.
 func (q *Consumer) nextSlow(ctx context.Context) (Message, error) {
 	if err := q.take(ctx, 1); err != nil {

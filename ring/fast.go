@@ -87,7 +87,6 @@ func (p *Producer) Send(ctx context.Context, msg []byte) error {
 // Returns io.ErrShortBuffer, and the size that is needed, when buf is too small; the message stays.
 // Progress: wait-free (SPSC); lock-free (MPMC). A stalled producer delays the messages behind its claim.
 func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
-	c := q.c
 	if !q.shielded {
 		return q.receiveGuarded(ctx, buf)
 	}
@@ -98,20 +97,16 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 		q.gate.leave(gateOpen)
 		return 0, ErrClosed
 	}
-	h := q.pos
-	e := c.entry(h)
-	want := spscReadyWord(h+1, 0) // one slot, never given back
-	if !q.spsc {
-		want = readyWord(h+1, 0)
-	}
-	w := e.state.Load() // order: D1 acq, pairs S4; C2 acq, pairs P6
-	if w != want && ctx != noWait && q.nothing(w, h) {
-		w = q.watch(&e.state, w, want)
-	}
-	// order: C0 acq, pairs V4
-	if w != want || !q.spsc && (c.ctl.returns.Load() != q.seen || raceDetector) {
-		q.gate.leave(gateOpen)
-		return q.receiveSlow(ctx, buf)
+	c, h := q.c, q.pos
+	e, want := c.entry(h), q.fresh(h)
+	// order: D1 acq, pairs S4; C2 acq, pairs P6; C0 acq, pairs V4
+	for e.state.Load() != want || !q.spsc && (c.ctl.returns.Load() != q.seen || raceDetector) {
+		if !q.watch(ctx) {
+			q.gate.leave(gateOpen)
+			return q.receiveSlow(ctx, buf)
+		}
+		c, h = q.c, q.pos // once more, so that they need not be kept in memory for this case
+		e, want = c.entry(h), q.fresh(h)
 	}
 	length := e.length.Load() // order: D2 rlx, pairs S3: ordered by D1; C3 rlx, pairs P4: ordered by C2
 	at, n, ok := c.single(e, h, length)
@@ -142,7 +137,7 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 		}
 	} else {
 		// order: C4 acqrel, pairs P3 (release: the payload has been read before the slot is handed back) and C2
-		if !e.state.CompareAndSwap(w, freeWord(h+c.slots)) {
+		if !e.state.CompareAndSwap(want, freeWord(h+c.slots)) {
 			q.gate.leave(gateOpen)
 			return q.receiveSlow(ctx, buf)
 		}

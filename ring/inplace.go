@@ -112,7 +112,6 @@ func (r Reservation) Commit() error {
 // Blocks and ends as Receive does. One lease at a time: a further Next or Receive before Release is ErrMisuse.
 // Failure: if the process dies before Release, the ring's policy decides: redelivered with a higher count, or counted as lost.
 func (q *Consumer) Next(ctx context.Context) (Message, error) {
-	c := q.c
 	if !q.shielded {
 		return q.nextGuarded(ctx)
 	}
@@ -123,13 +122,16 @@ func (q *Consumer) Next(ctx context.Context) (Message, error) {
 		q.gate.leave(gateOpen)
 		return Message{}, ErrClosed
 	}
-	h := q.pos
-	e := c.entry(h)
-	want := q.fresh(h)
+	c, h := q.c, q.pos
+	e, want := c.entry(h), q.fresh(h)
 	// order: D1 acq, pairs S4; C2 acq, pairs P6; C0 acq, pairs V4
-	if e.state.Load() != want || !q.spsc && c.ctl.returns.Load() != q.seen {
-		q.gate.leave(gateOpen)
-		return q.nextWatched(ctx)
+	for e.state.Load() != want || !q.spsc && c.ctl.returns.Load() != q.seen {
+		if !q.watch(ctx) {
+			q.gate.leave(gateOpen)
+			return q.nextSlow(ctx)
+		}
+		c, h = q.c, q.pos // once more, so that they need not be kept in memory for this case
+		e, want = c.entry(h), q.fresh(h)
 	}
 	length := e.length.Load() // order: D2 rlx, pairs S3: ordered by D1; C3 rlx, pairs P4: ordered by C2
 	at, n, ok := c.single(e, h, length)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"runtime"
-	"sync/atomic"
 	"time"
 
 	"github.com/cd1900cf/millrace/futex"
@@ -98,26 +97,28 @@ func (q *Consumer) nothing(w, h uint64) bool {
 	return w == freeWord(h) || stateOf(w) == stateClaimed
 }
 
-// watch looks at a state word that is w until it is want, or something else that is there to receive, for a microsecond at most, and returns what it is then.
+// watch looks at the state word of the own position while no message is there, for a microsecond at most, and says whether one of one slot came.
 // It is the first part of a spin: nothing but loads, so that the news of a message is in use as soon as it is there.
-func (q *Consumer) watch(word *atomic.Uint64, w, want uint64) uint64 {
-	if q.alone {
-		return w
+func (q *Consumer) watch(ctx context.Context) bool {
+	h := q.pos
+	word, want := q.c.state(h), q.fresh(h)
+	was := word.Load() // order: D1 acq, pairs S4; C2 acq, pairs P6
+	if ctx == noWait || q.alone || !q.nothing(was, h) {
+		return false
 	}
 	futex.Pause(q.distance)
-	was := w
 	for i := range watchLoads {
-		w = word.Load() // order: D1 acq, pairs S4; C2 acq, pairs P6
+		w := word.Load() // order: D1 acq, pairs S4; C2 acq, pairs P6
 		if w == want {
 			q.keepDistance(i == 0)
-			return w
+			return true
 		}
 		if w != was && (q.spsc || stateOf(w) != stateClaimed) {
-			return w
+			return false
 		}
 	}
 	q.distance = 0
-	return w
+	return false
 }
 
 // keepDistance learns how far to stay behind the other side. Who finds something at the first look again and again treads on the heels of the other side

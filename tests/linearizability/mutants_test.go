@@ -28,7 +28,7 @@ var mutants = []mutant{
 		"\t\ttestpoint.Either(q.spsc, \"\", \"C4\")\n",
 		"\t\ttestpoint.Either(q.spsc, \"\", \"C4\")\n\t\tcopy(buf, view(at, n))\n"},
 	{"receive without compare-and-swap", "fast.go",
-		"\t\tif !e.state.CompareAndSwap(w, freeWord(h+c.slots)) {\n",
+		"\t\tif !e.state.CompareAndSwap(want, freeWord(h+c.slots)) {\n",
 		"\t\tif e.state.Store(freeWord(h + c.slots)); false {\n"},
 	{"lease without compare-and-swap", "inplace.go",
 		"\t\tif !e.state.CompareAndSwap(want, takenWord(h+1, q.id, 0)) {\n",
