@@ -91,6 +91,13 @@ type conn interface {
 	close() error
 }
 
+// echoer is a conn with a loop of its own for round trips too. A call through an interface takes ten nanoseconds on processors that do not predict
+// indirect calls, and there are four in a round trip.
+type echoer interface {
+	// pingPong makes n round trips with back, the end of the other queue: as the one that begins, or as the one that answers.
+	pingPong(back conn, buf []byte, n int, begins bool) (wrong uint64, err error)
+}
+
 // opener makes (index 0) or opens queue number `which` of a run; sends says which end.
 type opener func(a *Args, which int, sends bool) (conn, error)
 
@@ -230,6 +237,11 @@ func (w *worker) stream(c conn) error {
 // which is measured alone.
 func (w *worker) roundTrips(there, back conn) error {
 	buf := make([]byte, w.Size)
+	if e, ok := there.(echoer); ok && w.Pause == 0 {
+		var err error
+		w.me.Sum, err = e.pingPong(back, buf, w.Count, w.Index == 0)
+		return err
+	}
 	for i := range w.Count {
 		if w.Index != 0 {
 			if err := there.receive(buf); err != nil {

@@ -158,6 +158,32 @@ func (c *ringConn) receive(buf []byte) error {
 
 func (c *ringConn) close() error { return c.r.Close() }
 
+func (c *ringConn) pingPong(other conn, buf []byte, n int, begins bool) (wrong uint64, err error) {
+	back := other.(*ringConn)
+	for i := range uint64(n) {
+		if !begins {
+			if _, err := c.c.Receive(ctx, buf); err != nil {
+				return 0, err
+			}
+			if err := back.p.Send(ctx, buf); err != nil {
+				return 0, err
+			}
+			continue
+		}
+		binary.LittleEndian.PutUint64(buf, i)
+		if err := c.p.Send(ctx, buf); err != nil {
+			return 0, err
+		}
+		if _, err := back.c.Receive(ctx, buf); err != nil {
+			return 0, err
+		}
+		if binary.LittleEndian.Uint64(buf) != i {
+			wrong++
+		}
+	}
+	return wrong, nil
+}
+
 // zeroConn writes and reads messages in the ring: each byte is written once, from the sender's memory, and read once, into the receiver's.
 type zeroConn struct{ *ringConn }
 
@@ -212,7 +238,7 @@ type typedConn struct {
 	values []uint64
 }
 
-var errOnlyStream = errors.New("mech: typed rings stream, nothing else")
+var errOnlyStream = errors.New("mech: this one streams, nothing else")
 
 func openTyped(kind ring.Kind, o ...ring.Option) opener {
 	return func(a *Args, which int, sends bool) (conn, error) {

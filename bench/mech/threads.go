@@ -6,6 +6,8 @@ import (
 	"unsafe"
 
 	"github.com/puzpuzpuz/xsync/v4"
+
+	"github.com/cd1900cf/millrace/futex"
 )
 
 // Queues between goroutines of one process. They carry values of a fixed size, not slices, which would be pointers to memory that both sides share.
@@ -29,10 +31,22 @@ func init() {
 		return openChannel[[256]byte](a, which)
 	})
 	mechanisms["xsync-spsc"] = threads(func(a *Args, which int, _ bool) (conn, error) {
-		return openXsync(a, which, xsync.NewSPSCQueue[[8]byte], xsync.NewSPSCQueue[[64]byte], xsync.NewSPSCQueue[[256]byte])
+		switch a.Size {
+		case 8:
+			return newXsyncSPSC[[8]byte](a, which), nil
+		case 64:
+			return newXsyncSPSC[[64]byte](a, which), nil
+		}
+		return newXsyncSPSC[[256]byte](a, which), nil
 	})
 	mechanisms["xsync-mpmc"] = threads(func(a *Args, which int, _ bool) (conn, error) {
-		return openXsync(a, which, xsync.NewMPMCQueue[[8]byte], xsync.NewMPMCQueue[[64]byte], xsync.NewMPMCQueue[[256]byte])
+		switch a.Size {
+		case 8:
+			return newXsyncMPMC[[8]byte](a, which), nil
+		case 64:
+			return newXsyncMPMC[[64]byte](a, which), nil
+		}
+		return newXsyncMPMC[[256]byte](a, which), nil
 	})
 }
 
@@ -95,30 +109,53 @@ func (c *channelConn[M]) receive(buf []byte) error {
 
 func (c *channelConn[M]) close() error { return nil }
 
-// tryQueue is what the queues of xsync have in common.
-type tryQueue[M any] interface {
-	TryEnqueue(M) bool
-	TryDequeue() (M, bool)
+// The two queues of xsync have no type in common here: a call through one could not be a direct call.
+
+type xsyncSPSC[M message] struct {
+	q     *xsync.SPSCQueue[M]
+	sends bool
 }
 
-type xsyncConn[M message, Q tryQueue[M]] struct {
-	q     Q
+func newXsyncSPSC[M message](a *Args, which int) conn {
+	return &xsyncSPSC[M]{sharedQueue(which, func() *xsync.SPSCQueue[M] { return xsync.NewSPSCQueue[M](a.Slots) }), a.sends() == (which == 0)}
+}
+
+func (c *xsyncSPSC[M]) stream(n int, first uint64) (sum uint64, err error) {
+	var m M
+	for v := first; v < first+uint64(n); v++ {
+		if c.sends {
+			put(&m, v)
+			sum += v
+			for !c.q.TryEnqueue(m) {
+				futex.Pause(1)
+			}
+			continue
+		}
+		ok := false
+		for m, ok = c.q.TryDequeue(); !ok; m, ok = c.q.TryDequeue() {
+			futex.Pause(1)
+		}
+		sum += get(&m)
+	}
+	return sum, nil
+}
+
+func (c *xsyncSPSC[M]) send([]byte) error    { return errOnlyStream }
+func (c *xsyncSPSC[M]) receive([]byte) error { return errOnlyStream }
+func (c *xsyncSPSC[M]) close() error         { return nil }
+
+type xsyncMPMC[M message] struct {
+	q     *xsync.MPMCQueue[M]
 	sends bool
 	relax relax
 }
 
-func openXsync[A tryQueue[[8]byte], B tryQueue[[64]byte], C tryQueue[[256]byte]](a *Args, which int, of8 func(int) A, of64 func(int) B, of256 func(int) C) (conn, error) {
-	sends, r := a.sends() == (which == 0), relax{crowded: a.crowded()}
-	switch a.Size {
-	case 8:
-		return &xsyncConn[[8]byte, A]{sharedQueue(which, func() A { return of8(a.Slots) }), sends, r}, nil
-	case 64:
-		return &xsyncConn[[64]byte, B]{sharedQueue(which, func() B { return of64(a.Slots) }), sends, r}, nil
-	}
-	return &xsyncConn[[256]byte, C]{sharedQueue(which, func() C { return of256(a.Slots) }), sends, r}, nil
+func newXsyncMPMC[M message](a *Args, which int) conn {
+	q := sharedQueue(which, func() *xsync.MPMCQueue[M] { return xsync.NewMPMCQueue[M](a.Slots) })
+	return &xsyncMPMC[M]{q, a.sends() == (which == 0), relax{crowded: a.crowded()}}
 }
 
-func (c *xsyncConn[M, Q]) stream(n int, first uint64) (sum uint64, err error) {
+func (c *xsyncMPMC[M]) stream(n int, first uint64) (sum uint64, err error) {
 	var m M
 	for v := first; v < first+uint64(n); v++ {
 		if c.sends {
@@ -129,34 +166,18 @@ func (c *xsyncConn[M, Q]) stream(n int, first uint64) (sum uint64, err error) {
 			}
 			continue
 		}
-		for ok := false; ; c.relax.step() {
-			if m, ok = c.q.TryDequeue(); ok {
-				break
-			}
+		ok := false
+		for m, ok = c.q.TryDequeue(); !ok; m, ok = c.q.TryDequeue() {
+			c.relax.step()
 		}
 		sum += get(&m)
 	}
 	return sum, nil
 }
 
-func (c *xsyncConn[M, Q]) send(msg []byte) error {
-	for !c.q.TryEnqueue(M(msg)) {
-		c.relax.step()
-	}
-	return nil
-}
-
-func (c *xsyncConn[M, Q]) receive(buf []byte) error {
-	for {
-		if m, ok := c.q.TryDequeue(); ok {
-			copyOut(buf, &m)
-			return nil
-		}
-		c.relax.step()
-	}
-}
-
-func (c *xsyncConn[M, Q]) close() error { return nil }
+func (c *xsyncMPMC[M]) send([]byte) error    { return errOnlyStream }
+func (c *xsyncMPMC[M]) receive([]byte) error { return errOnlyStream }
+func (c *xsyncMPMC[M]) close() error         { return nil }
 
 func put[M message](m *M, v uint64) { binary.LittleEndian.PutUint64(bytesOf(m), v) }
 

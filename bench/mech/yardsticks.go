@@ -94,6 +94,32 @@ func (c *vyukovConn) receive(buf []byte) error {
 
 func (c *vyukovConn) close() error { return nil }
 
+func (c *vyukovConn) pingPong(other conn, buf []byte, n int, begins bool) (wrong uint64, err error) {
+	back := other.(*vyukovConn)
+	for i := range uint64(n) {
+		if !begins {
+			for !c.q.TryReceive(buf) {
+				c.relax.step()
+			}
+			for !back.q.TrySend(buf) {
+				back.relax.step()
+			}
+			continue
+		}
+		binary.LittleEndian.PutUint64(buf, i)
+		for !c.q.TrySend(buf) {
+			c.relax.step()
+		}
+		for !back.q.TryReceive(buf) {
+			back.relax.step()
+		}
+		if binary.LittleEndian.Uint64(buf) != i {
+			wrong++
+		}
+	}
+	return wrong, nil
+}
+
 type bareConn struct {
 	q     *yardstick.Bare
 	msg   []byte
@@ -142,3 +168,29 @@ func (c *bareConn) receive(buf []byte) error {
 }
 
 func (c *bareConn) close() error { return nil }
+
+func (c *bareConn) pingPong(other conn, buf []byte, n int, begins bool) (wrong uint64, err error) {
+	back := other.(*bareConn)
+	for i := range uint64(n) {
+		if !begins {
+			for !c.q.TryReceive(buf) {
+				futex.Pause(1)
+			}
+			for !back.q.TrySend(buf) {
+				futex.Pause(1)
+			}
+			continue
+		}
+		binary.LittleEndian.PutUint64(buf, i)
+		for !c.q.TrySend(buf) {
+			futex.Pause(1)
+		}
+		for !back.q.TryReceive(buf) {
+			futex.Pause(1)
+		}
+		if binary.LittleEndian.Uint64(buf) != i {
+			wrong++
+		}
+	}
+	return wrong, nil
+}
