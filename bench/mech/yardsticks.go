@@ -127,11 +127,15 @@ type bareConn struct {
 }
 
 func openBare(a *Args, which int, sends bool) (conn, error) {
-	mem, err := mapQueue(a, which, yardstick.BareBytes(a.Slots, a.Size))
+	slots := a.Slots
+	if a.Size > maxSlot { // as much memory as the ring has
+		slots = slots * maxSlot / a.Size
+	}
+	mem, err := mapQueue(a, which, yardstick.BareBytes(slots, a.Size))
 	if err != nil {
 		return nil, err
 	}
-	return &bareConn{q: yardstick.NewBare(mem, a.Slots, a.Size), msg: make([]byte, a.Size), sends: sends}, nil
+	return &bareConn{q: yardstick.NewBare(mem, slots, a.Size), msg: make([]byte, a.Size), sends: sends}, nil
 }
 
 func (c *bareConn) stream(n int, first uint64) (sum uint64, err error) {
