@@ -144,6 +144,86 @@ func (q *Consumer) mpmcLease(limit int) error {
 	return corrupt("state word", q.pos, c.state(q.pos).Load()) // order: C2 acq, pairs P6
 }
 
+// mpmcReceiveBatch copies the next messages into bufs, under a lease that ends at once.
+func (q *Consumer) mpmcReceiveBatch(bufs [][]byte) (int, error) {
+	if n, err := q.mpmcReceiveStretch(bufs); n > 0 || err != nil {
+		return n, err
+	}
+	q.into = bufs
+	err := q.mpmcLease(q.leaseRoom(len(bufs)))
+	q.into = nil
+	if err != nil {
+		return 0, err
+	}
+	l := &q.lease
+	for i, it := range l.items {
+		bufs[i] = append(bufs[i][:0], it.bytes()...)
+	}
+	last := &l.items[l.count-1]
+	q.last = Delivery{Position: last.p, Deliveries: last.deliveries()}
+	q.mpmcRelease(l.count - 1)
+	return l.count, nil
+}
+
+// mpmcReceiveStretch is mpmcReceiveBatch for messages of one slot each, one behind the other and never given back, which need not be noted one by one.
+// 0 when the next message is not of that sort, or somebody else was quicker.
+func (q *Consumer) mpmcReceiveStretch(bufs [][]byte) (int, error) {
+	c, p := q.c, q.pos
+	if c.ctl.returns.Load() != q.seen { // order: C0 acq, pairs V4
+		return 0, nil
+	}
+	n, limit := uint64(0), min(uint64(len(bufs)), c.slots)
+	for ; n < limit; n++ {
+		e := c.entry(p + n)
+		if e.state.Load() != readyWord(p+n+1, 0) { // order: C2 acq, pairs P6
+			break
+		}
+		length := e.length.Load() // order: C3 rlx, pairs P4: ordered by C2
+		if _, size, ok := c.single(e, p+n, length); !ok || size > uint64(cap(bufs[n])) {
+			break
+		}
+	}
+	if n == 0 {
+		return 0, nil
+	}
+	q.hold(p + 1)
+	testpoint.Hit("L1")
+	// order: L2 acqrel, pairs P6 V3
+	if !c.state(p).CompareAndSwap(readyWord(p+1, 0), takenWord(p+n, q.id, 0)) {
+		q.hold(0)
+		return 0, nil
+	}
+	testpoint.Hit("L2")
+	q.passed(p, p+n)
+	bump(&q.me.received, n)
+	testpoint.Hit("L2 counted")
+	for i, buf := range bufs[:n] {
+		x := p + uint64(i)
+		e := c.entry(x)
+		length := e.length.Load() // order: C3 rlx, pairs P4: ordered by C2
+		at, size, ok := c.single(e, x, length)
+		if !ok || size > uint64(cap(buf)) { // it was another when it was counted in
+			return 0, corrupt("length word", x, length)
+		}
+		if size == wordSize {
+			*(*uint64)(unsafe.Pointer(unsafe.SliceData(buf))) = *(*uint64)(at)
+		} else {
+			copy(buf[:size], view(at, size))
+		}
+		if uint64(len(buf)) != size {
+			bufs[i] = buf[:size]
+		}
+	}
+	q.last = Delivery{Position: p + n - 1, Deliveries: 1}
+	q.free(p, p+n)
+	q.hold(0)
+	testpoint.Hit("L4")
+	if c.ctl.notFull.pending() { // order: N1 sc, pairs W1; the publish in free is the fence
+		q.wakeAll(&c.ctl.notFull)
+	}
+	return int(n), nil
+}
+
 // fits says whether message i of a lease may have this length word: whether it fits into the buffer that ReceiveBatch has for it.
 func (q *Consumer) fits(i int, length uint64) bool {
 	return q.into == nil || length&layout.LengthMask <= uint64(cap(q.into[i]))

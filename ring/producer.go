@@ -102,7 +102,7 @@ func (p *Producer) reserveSlow(ctx context.Context, n int) (Reservation, error) 
 	if !p.gate.enter(gateOpen) {
 		return Reservation{}, p.refused()
 	}
-	p.coarse = ctx != noWait && uint64(n) <= p.c.slotSize // as in sendSlow; beside a large copy a look at the exact position is nothing
+	p.coarse = ctx != noWait // as in sendSlow
 	err := p.tryReserve(uint64(n))
 	if err == ErrFull {
 		if ctx != noWait {

@@ -78,6 +78,8 @@ var scenarios = []*scenario{
 	{name: "receive a run", op: "receive", fill: []int{30, 30, 30}, batch: true, consumer: true, fates: []string{"111|; 011|"}},
 	{name: "receive a batch", op: "receive batch", skip: 6, fill: []int{30, 30, 30, 30}, batch: true, consumer: true, leases: true,
 		fates: []string{"1111|; 0001|", "1111|; 2221|; 0001|", "1111|; 0001|", "1111|; 0001| lost 3; 0001|"}},
+	{name: "receive a batch on", op: "batch on", skip: 6, fill: []int{30, 30, 30, 30, 30}, batch: true, consumer: true, leases: true,
+		fates: []string{"01111|; 00001|", "01111|; 02221|; 00001|", "01111|; 00001|", "01111|; 00001| lost 3; 00001|"}},
 	{name: "receive from an empty ring", op: "try receive", consumer: true, fates: []string{"|"}},
 	{name: "receive what was given back", op: "receive", fill: []int{20, 200, 20}, dead: "hold lease", recovered: true, consumer: true, leases: true,
 		fates: []string{"211|; 011|", "211|; 011|", "011| lost 1; 001| lost 1"}},

@@ -61,6 +61,7 @@ var operations = map[string]operation{
 
 	"receive on": {receivedOne, receive},
 	"next on":    {receivedOne, func(c *child) { c.next(false) }},
+	"batch on":   {receivedOne, receiveBatch},
 
 	"recover":           {open, recoverAll},
 	"open":              {func(*child) {}, open},
