@@ -6,7 +6,6 @@ import (
 	"unsafe"
 
 	"github.com/cd1900cf/millrace/internal/atomicx"
-	"github.com/cd1900cf/millrace/internal/layout"
 	"github.com/cd1900cf/millrace/internal/testpoint"
 )
 
@@ -372,36 +371,6 @@ func (p *Producer) mpmcBatch(b batch, n int, head uint64) {
 	testpoint.Hit("P6")
 	p.advance(head, x, uint64(n))
 	p.announce(uint64(n), padded)
-}
-
-// mpmcRow is mpmcBatch for messages of one slot each.
-func (p *Producer) mpmcRow(b batch, n int, head uint64) {
-	c := p.c
-	for i := range n {
-		x := head + uint64(i)
-		e := c.entry(x)
-		msg := b.bytes(i)
-		size := uint64(len(msg))
-		at, word := unsafe.Add(unsafe.Pointer(e), layout.EntrySize), size|layout.FlagInline
-		if size > c.inline {
-			at, word = c.cell(x), size
-		}
-		if size == wordSize {
-			*(*uint64)(at) = *(*uint64)(unsafe.Pointer(unsafe.SliceData(msg)))
-		} else {
-			put(at, msg)
-		}
-		testpoint.Hit("P4 payload")
-		atomicx.StoreRelaxed(&e.length, word) // order: P4 rlx, pairs C3: published by P6
-		if i > 0 {
-			atomicx.StoreRelease(&e.state, readyWord(x+1, 0)) // order: P5 rel, pairs C2: reached only past head
-			testpoint.Hit("P5")
-		}
-	}
-	publish(c.state(head), readyWord(head+1, 0), p.fenced) // order: P6 rel, pairs C2 and N1
-	testpoint.Hit("P6")
-	p.advance(head, head+uint64(n), uint64(n))
-	p.announce(uint64(n), false)
 }
 
 // spscBatch publishes the first n messages of b. The room was checked.

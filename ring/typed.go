@@ -248,6 +248,8 @@ func (q *Consumer) tryTyped(b typedBuffer) (int, error) {
 		if n := q.spscRunToValues(b); n > 0 {
 			return n, nil
 		}
+	} else if n, err := q.mpmcReceiveRow(destination{row: b}, b.count); n > 0 || err != nil {
+		return n, err
 	}
 	if err := q.tryTake(min(b.count, int(q.c.slots))); err != nil {
 		return 0, err

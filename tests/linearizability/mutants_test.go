@@ -45,7 +45,7 @@ var mutants = []mutant{
 	{"full without a second look", "mpmc.go",
 		"\t\t\tif q := c.firstUsed(t+1, e); q != e {\n\t\t\t\tif s.Load() != w { // order: P2 acq, pairs P3: t was claimed meanwhile, so nothing is known about q\n",
 		"\t\t\ttestpoint.Hit(\"\")\n\t\t\tif q := c.firstUsed(t+1, e); q != e {\n\t\t\t\tif false {\n"},
-	{"batch published head first", "batch.go",
+	{"batch published head first", "row.go",
 		"\t\tif i > 0 {\n",
 		"\t\tif i > 0 || n > 1 {\n"},
 	{"claim jumped by the consumer", "mpmc.go",

@@ -88,8 +88,8 @@ var mutants = []mutant{
 		old: "takenWord(h+1, q.id, 0)", new: "takenWord(h+1, q.id+1, 0)",
 	},
 	{
-		name: "batch-freed-before-it-is-copied", file: "lease.go", run: stopped + "/mpmc/redeliver/receive_a_batch_on$",
-		old: "\tfor i, buf := range bufs[:n] {\n", new: "\tq.free(p, p+n)\n\tfor i, buf := range bufs[:n] {\n",
+		name: "batch-freed-before-it-is-copied", file: "row.go", run: stopped + "/mpmc/redeliver/receive_a_batch_on$",
+		old: "\tfor i := range int(n) {\n", new: "\tq.free(p, p+n)\n\tfor i := range int(n) {\n",
 	},
 	{
 		name: "spsc-lease-unnoted", file: "inplace.go", run: killed + "/spsc/redeliver/next_release$",
