@@ -184,6 +184,28 @@ func (c *ringConn) pingPong(other conn, buf []byte, n int, begins bool) (wrong u
 	return wrong, nil
 }
 
+func (c *ringConn) depart(w *worker, start int64) error {
+	buf := make([]byte, w.Size)
+	for i := range w.Count {
+		w.stamp(buf, start, i)
+		if err := c.p.Send(ctx, buf); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *ringConn) arrive(w *worker) error {
+	buf := make([]byte, w.Size)
+	for range w.Count {
+		if _, err := c.c.Receive(ctx, buf); err != nil {
+			return err
+		}
+		w.arrived(buf)
+	}
+	return nil
+}
+
 // zeroConn writes and reads messages in the ring: each byte is written once, from the sender's memory, and read once, into the receiver's.
 type zeroConn struct{ *ringConn }
 

@@ -120,6 +120,28 @@ func (c *vyukovConn) pingPong(other conn, buf []byte, n int, begins bool) (wrong
 	return wrong, nil
 }
 
+func (c *vyukovConn) depart(w *worker, start int64) error {
+	buf := make([]byte, w.Size)
+	for i := range w.Count {
+		w.stamp(buf, start, i)
+		for !c.q.TrySend(buf) {
+			c.relax.step()
+		}
+	}
+	return nil
+}
+
+func (c *vyukovConn) arrive(w *worker) error {
+	buf := make([]byte, w.Size)
+	for range w.Count {
+		for !c.q.TryReceive(buf) {
+			c.relax.step()
+		}
+		w.arrived(buf)
+	}
+	return nil
+}
+
 type bareConn struct {
 	q     *yardstick.Bare
 	msg   []byte
@@ -197,4 +219,26 @@ func (c *bareConn) pingPong(other conn, buf []byte, n int, begins bool) (wrong u
 		}
 	}
 	return wrong, nil
+}
+
+func (c *bareConn) depart(w *worker, start int64) error {
+	buf := make([]byte, w.Size)
+	for i := range w.Count {
+		w.stamp(buf, start, i)
+		for !c.q.TrySend(buf) {
+			futex.Pause(1)
+		}
+	}
+	return nil
+}
+
+func (c *bareConn) arrive(w *worker) error {
+	buf := make([]byte, w.Size)
+	for range w.Count {
+		for !c.q.TryReceive(buf) {
+			futex.Pause(1)
+		}
+		w.arrived(buf)
+	}
+	return nil
 }
