@@ -191,7 +191,7 @@ rust-test: ## build the Rust client without a network, format, clippy, its tests
 ROUNDS ?= 10
 ROWS ?=
 MECHS ?=
-LIMIT ?= 12m
+LIMIT ?= 16m
 RESULTS ?= bench/results/$$(git describe --always --dirty --abbrev=12).txt
 
 bench: bench-peers ## measure every row of the plan between processes: ROUNDS=10, ROWS= and MECHS= are regular expressions, RESULTS= the file
