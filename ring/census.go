@@ -158,7 +158,7 @@ func (c *core) begin(m *participant, role Role) {
 
 // publishes says how this process publishes (FORMAT 8.4).
 func publishes() uint32 {
-	if atomicx.Fenced || !futex.RegisterMembarrier() {
+	if !futex.RegisterMembarrier() || atomicx.Fenced { // registered in any case: the gate of a handle needs it too
 		return layout.PublishFenced
 	}
 	return layout.PublishMembarrier

@@ -19,3 +19,6 @@ func StoreRelease(p *atomic.Uint64, v uint64) { *(*uint64)(unsafe.Pointer(p)) = 
 // StoreRelaxed stores v at some point before the function that calls it returns to code the compiler cannot see.
 // It orders nothing: for hints and for counters that only their owner writes.
 func StoreRelaxed(p *atomic.Uint64, v uint64) { *(*uint64)(unsafe.Pointer(p)) = v }
+
+// StoreRelease32 is StoreRelease for a word of 32 bits.
+func StoreRelease32(p *uint32, v uint32) { *p = v }

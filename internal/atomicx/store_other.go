@@ -13,3 +13,6 @@ func StoreRelease(p *atomic.Uint64, v uint64) { p.Store(v) }
 
 // StoreRelaxed stores v and orders nothing that its callers may rely on: for hints and for counters that only their owner writes.
 func StoreRelaxed(p *atomic.Uint64, v uint64) { p.Store(v) }
+
+// StoreRelease32 is StoreRelease for a word of 32 bits.
+func StoreRelease32(p *uint32, v uint32) { atomic.StoreUint32(p, v) }
