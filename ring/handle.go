@@ -158,8 +158,13 @@ func (h *handle) endSession(settle func(was uint32)) (err error) {
 	if h.guarded {
 		defer h.ring.fault(&err)()
 	}
-	settle(h.gate.shut()) // X1
+	was := h.gate.shut()
+	settle(was) // X1
 	testpoint.Hit("X1")
+	if was == gateBroken { // nobody knows what it still holds: the session ends as a death does, so that others recover it
+		h.wakeEverybody()
+		return nil
+	}
 	if h.kind == ProducerRole {
 		h.c.recoverAll()                                     // so that who died before this close is known to have ended before it (Grace)
 		h.me.ended.Store(uint64(time.Now().UnixNano()) << 1) // order: X2 rlx, pairs E2

@@ -415,7 +415,8 @@ func (h *handle) fault(old bool, err *error) {
 	}
 	if e := recover(); e != nil {
 		h.ring.lostOrPanic(e, err)
-		h.gate.leave(gateOpen)
+		h.broken = ErrSegmentLost
+		h.gate.leave(gateBroken)
 	}
 }
 
