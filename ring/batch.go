@@ -104,10 +104,10 @@ func (p *Producer) sendParts(ctx context.Context, b batch) (done int, err error)
 	if err = p.fits(&b); err != nil {
 		return 0, err
 	}
-	p.coarse = true // space comes in strides
+	p.coarse = ctx != noWait // who may wait gets its space a stride at a time
 	for b.len() > 0 {
 		var n int
-		if n, err = p.tryPart(b); err == ErrFull {
+		if n, err = p.tryPart(b); err == ErrFull && ctx != noWait {
 			p.pending = sending{what: sendBatch, batch: b}
 			err = p.await(ctx)
 			n = p.pendingDone

@@ -23,7 +23,9 @@ type Consumer struct {
 	runLength uint64 // SPSC: bytes of each message of that run
 
 	lease      lease
-	into       [][]byte // of ReceiveBatch: where the leased messages will be copied
+	into       destination // of ReceiveBatch: where the leased messages will be copied
+	odd        uint64      // bytes of the message that did not fit there
+	lengths    []uint64    // of ReceiveBatch: length words of a row, as they were checked
 	generation uint64
 	last       Delivery
 	least      uint64 // bytes that a message must have to be received by copying; of a typed consumer, the size of a value
@@ -145,6 +147,7 @@ func (q *Consumer) take(ctx context.Context, limit int) (err error) {
 		return ErrMisuse
 	}
 	limit = q.leaseRoom(limit)
+	q.into = destination{} // a fault can have left one
 	q.generation++
 	if err = q.tryTake(limit); err == ErrEmpty {
 		q.pending = receiving{limit: limit}
@@ -228,37 +231,47 @@ func (q *Consumer) batch() Batch {
 
 // endOne releases the messages of the lease up to the one at position p, or gives it back.
 func (q *Consumer) endOne(word, p uint64, back bool) error {
-	if q == nil {
-		return ErrMisuse
-	}
-	i := -1
-	if q.gate.is() == gateHeld && q.current(word) { // otherwise end says why not
-		i = q.lease.index(p)
-	}
-	return q.end(i, back)
+	return q.end(endOf{word: word, position: p, back: back})
 }
 
 // endAll releases what is left of the lease of a generation.
 func (q *Consumer) endAll(generation uint64) error {
+	return q.end(endOf{all: true, word: generation})
+}
+
+// endOf is what a lease, or a part of it, is ended by: a Message, or a whole Batch.
+type endOf struct {
+	all      bool
+	back     bool
+	word     uint64 // of the message; the generation of a batch
+	position uint64 // of the message
+}
+
+// index returns which message of the open lease is the last that t ends, or -1 for a stale token. It is asked inside the gate: a token that is good
+// outside of it may be stale by then.
+func (q *Consumer) index(t endOf) int {
+	switch {
+	case t.all && uint32(t.word) == uint32(q.generation):
+		return q.lease.count - 1
+	case !t.all && q.current(t.word):
+		return q.lease.index(t.position)
+	}
+	return -1
+}
+
+// end releases, or gives back, the messages of the lease up to the one that t names.
+func (q *Consumer) end(t endOf) (err error) {
 	if q == nil {
 		return ErrMisuse
 	}
-	i := -1
-	if uint32(generation) == uint32(q.generation) {
-		i = q.lease.count - 1
-	}
-	return q.end(i, false)
-}
-
-// end releases, or gives back, the messages of the lease up to index i; -1 stands for a stale token.
-func (q *Consumer) end(i int, back bool) (err error) {
 	if q.guarded {
 		defer q.fault(debug.SetPanicOnFault(true), &err)
 	}
 	if !q.gate.enter(gateHeld) {
 		return q.refused()
 	}
-	l := &q.lease
+	l, back := &q.lease, t.back
+	i := q.index(t)
 	if i < l.next {
 		q.gate.leave(gateHeld)
 		return ErrMisuse

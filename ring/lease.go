@@ -102,23 +102,17 @@ func (q *Consumer) mpmcLease(limit int) error {
 	for step := 0; step < c.maxSteps; step++ {
 		f, err := q.mpmcFind()
 		if err != nil {
-			if step > 0 {
-				q.hold(0)
-			}
-			return err
+			return q.gaveUp(step, err)
 		}
 		length, ok := c.mpmcMessage(f)
-		if !ok {
+		if !ok || !q.fits(0, length&layout.LengthMask) {
 			if c.state(f.p).Load() != f.w { // order: C2 acq, pairs C4: somebody took it meanwhile
 				continue
 			}
-			return corrupt("length word", f.p, c.entry(f.p).length.Load()) // order: C3 rlx, pairs P4
-		}
-		if !q.fits(0, length) {
-			if c.state(f.p).Load() != f.w { // order: C2 acq, pairs C4: somebody took it meanwhile
-				continue
+			if err = errShortBuffer; !ok {
+				err = corrupt("length word", f.p, c.entry(f.p).length.Load()) // order: C3 rlx, pairs P4
 			}
-			return errShortBuffer
+			return q.gaveUp(step, err)
 		}
 		r := givenBack(f.w)
 		l := &q.lease
@@ -141,12 +135,24 @@ func (q *Consumer) mpmcLease(limit int) error {
 		q.taken()
 		return nil
 	}
-	return corrupt("state word", q.pos, c.state(q.pos).Load()) // order: C2 acq, pairs P6
+	return q.gaveUp(c.maxSteps, corrupt("state word", q.pos, c.state(q.pos).Load())) // order: C2 acq, pairs P6
 }
 
-// fits says whether message i of a lease may have this length word: whether it fits into the buffer that ReceiveBatch has for it.
-func (q *Consumer) fits(i int, length uint64) bool {
-	return q.into == nil || length&layout.LengthMask <= uint64(cap(q.into[i]))
+// gaveUp ends an attempt to lease with err. One that got as far as L1 before, and lost the message to somebody else, says so.
+func (q *Consumer) gaveUp(step int, err error) error {
+	if step > 0 {
+		q.hold(0)
+	}
+	return err
+}
+
+// fits says whether a message of size bytes may be number i of the lease: whether it can be copied to where ReceiveBatch wants it.
+func (q *Consumer) fits(i int, size uint64) bool {
+	if !q.into.wanted() || q.into.takes(i, size) {
+		return true
+	}
+	q.odd = size
+	return false
 }
 
 // extend adds the committed messages behind p that nobody has passed, up to limit in all, and returns the end of the last (I2).
@@ -164,7 +170,7 @@ func (q *Consumer) extend(p uint64, limit int) (end uint64) {
 			break
 		}
 		length, ok := c.mpmcMessage(found{x, w, e})
-		if !ok || !q.fits(l.count, length) {
+		if !ok || !q.fits(l.count, length&layout.LengthMask) {
 			break
 		}
 		l.add(q.item(x, e, 0, length))
@@ -182,7 +188,7 @@ func (q *Consumer) takeReturned(limit int) {
 			return
 		}
 		length, ok := c.mpmcMessage(f)
-		if !ok || int64(f.p-l.items[l.count-1].p) < 0 || !q.fits(l.count, length) {
+		if !ok || int64(f.p-l.items[l.count-1].p) < 0 || !q.fits(l.count, length&layout.LengthMask) {
 			return // positions in a batch ascend
 		}
 		r := givenBack(f.w)

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -340,4 +342,60 @@ func TestStaleBatch(t *testing.T) {
 			require.Nil(t, b.At(0).Bytes())
 		})
 	}
+}
+
+// A call without a context does not wait: SendBatch commits what fits, as the others return at once.
+func TestSendBatchWithoutContext(t *testing.T) {
+	forms(t, Options{Slots: 8, SlotSize: 16}, func(t *testing.T, r *Ring) {
+		p, _ := pair(t, r)
+		msgs := make([][]byte, 12)
+		n, err := p.SendBatch(noWait, msgs)
+		require.Equal(t, ErrFull, err)
+		require.Equal(t, 8, n)
+		require.Equal(t, ErrFull, p.TrySend(nil), "the handle is in order")
+	})
+}
+
+// Close may come while a lease is being released in parts. Under -race: what Release looks at is the handle's, and it looks inside the gate only.
+func TestCloseBesideRelease(t *testing.T) {
+	forms(t, Options{Slots: 64, SlotSize: 16}, func(t *testing.T, r *Ring) {
+		p, err := r.NewProducer()
+		require.NoError(t, err)
+		for range 50 {
+			_, err := p.TrySendBatch(make([][]byte, 32))
+			require.True(t, err == nil || err == ErrFull, err)
+			q, err := r.NewConsumer()
+			require.NoError(t, err)
+			b, err := q.TryNextBatch(32)
+			require.NoError(t, err)
+			closed := make(chan error)
+			go func() { closed <- q.Close() }()
+			for i := range b.Len() {
+				if err := b.At(i).Release(); err != nil {
+					require.Contains(t, []error{ErrClosed, ErrMisuse}, err)
+					break
+				}
+			}
+			require.NoError(t, <-closed)
+		}
+	})
+}
+
+// A handle whose call met a hole in the segment does not know what it still holds. It answers ErrSegmentLost from then on, and its session ends as a death does: one
+// that was closed properly would not be looked after, and what it held would be in everybody's way.
+func TestBrokenHandleEndsAsADeath(t *testing.T) {
+	r, err := Create("torn", Options{Slots: 1024, SlotSize: 16, Dir: t.TempDir()})
+	require.NoError(t, err)
+	defer r.Close()
+	p, q := pair(t, r)
+	require.NoError(t, p.TrySend([]byte("one")))
+	m, err := q.TryNext()
+	require.NoError(t, err)
+	require.NoError(t, os.Truncate(filepath.Join(r.options.Dir, "torn"), int64(r.Header().EntriesOffset)))
+	require.Equal(t, ErrSegmentLost, m.Release())
+	require.Equal(t, ErrSegmentLost, m.Release())
+	_, err = q.TryNext()
+	require.Equal(t, ErrSegmentLost, err)
+	require.NoError(t, q.Close())
+	require.True(t, r.c.session(int(q.id), ConsumerRole).open(), "it was not closed properly")
 }

@@ -46,9 +46,9 @@ func (q *Consumer) mpmcReceiveBatch(bufs [][]byte) (int, error) {
 	if n, err := q.mpmcReceiveRow(destination{bufs: bufs}, len(bufs)); n > 0 || err != nil {
 		return n, err
 	}
-	q.into = bufs
+	q.into = destination{bufs: bufs}
 	err := q.mpmcLease(q.leaseRoom(len(bufs)))
-	q.into = nil
+	q.into = destination{}
 	if err != nil {
 		return 0, err
 	}
@@ -67,6 +67,8 @@ type destination struct {
 	bufs [][]byte
 	row  typedBuffer
 }
+
+func (d *destination) wanted() bool { return d.bufs != nil || d.row.base != nil }
 
 // takes says whether a message of size bytes can be copied to place i.
 func (d *destination) takes(i int, size uint64) bool {
@@ -101,16 +103,23 @@ func (q *Consumer) mpmcReceiveRow(to destination, most int) (int, error) {
 	if c.ctl.returns.Load() != q.seen { // order: C0 acq, pairs V4
 		return 0, nil
 	}
-	n, limit := uint64(0), min(uint64(most), c.slots)
-	for ; n < limit; n++ {
+	limit := min(most, int(c.slots))
+	if cap(q.lengths) < limit {
+		q.lengths = make([]uint64, limit)
+	}
+	lengths := q.lengths[:limit] // each is loaded and checked once: no message of the row changes before its head does
+	n := uint64(0)
+	for i := range lengths {
 		e := c.entry(p + n)
 		if e.state.Load() != readyWord(p+n+1, 0) { // order: C2 acq, pairs P6
 			break
 		}
 		length := e.length.Load() // order: C3 rlx, pairs P4: ordered by C2
-		if _, size, ok := c.single(e, p+n, length); !ok || !to.takes(int(n), size) {
+		if _, size, ok := c.single(e, p+n, length); !ok || !to.takes(i, size) {
 			break
 		}
+		lengths[i] = length
+		n++
 	}
 	if n == 0 {
 		return 0, nil
@@ -126,14 +135,9 @@ func (q *Consumer) mpmcReceiveRow(to destination, most int) (int, error) {
 	q.passed(p, p+n)
 	bump(&q.me.received, n)
 	testpoint.Hit("L2 counted")
-	for i := range int(n) {
+	for i, length := range lengths[:n] {
 		x := p + uint64(i)
-		e := c.entry(x)
-		length := e.length.Load() // order: C3 rlx, pairs P4: ordered by C2
-		at, size, ok := c.single(e, x, length)
-		if !ok || !to.takes(i, size) { // it was another when it was counted in
-			return 0, corrupt("length word", x, length)
-		}
+		at, size, _ := c.single(c.entry(x), x, length)
 		to.put(i, at, size)
 	}
 	q.last = Delivery{Position: p + n - 1, Deliveries: 1}

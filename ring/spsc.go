@@ -247,6 +247,9 @@ func (q *Consumer) spscLease(limit int) error {
 	if err := q.spscFind(&it); err != nil {
 		return err
 	}
+	if !q.fits(0, it.size()) {
+		return errShortBuffer
+	}
 	if left := q.runEnd - it.p; int64(left) > 0 {
 		l.isRun, l.run, l.cell = true, it, q.c.slotSize
 		l.count = int(min(left, uint64(limit), q.c.slots-it.p&q.c.mask)) // in a row: not over the end of the ring
@@ -254,7 +257,7 @@ func (q *Consumer) spscLease(limit int) error {
 		atomicx.Prefetch(it.data, min(uint64(l.count)*l.cell, prefetchMost))
 		atomicx.Prefetch(unsafe.Pointer(q.c.entry(q.pos)), 1)
 	} else {
-		for err := error(nil); err == nil; err = q.spscFind(&it) {
+		for err := error(nil); err == nil && q.fits(l.count, it.size()); err = q.spscFind(&it) {
 			l.add(it)
 			if q.pos = it.e; l.count == limit {
 				break

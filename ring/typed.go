@@ -251,31 +251,24 @@ func (q *Consumer) tryTyped(b typedBuffer) (int, error) {
 	} else if n, err := q.mpmcReceiveRow(destination{row: b}, b.count); n > 0 || err != nil {
 		return n, err
 	}
-	if err := q.tryTake(min(b.count, int(q.c.slots))); err != nil {
+	q.into = destination{row: b}
+	err := q.tryTake(min(b.count, int(q.c.slots)))
+	q.into = destination{}
+	if err == errShortBuffer {
+		return 0, fmt.Errorf("%w: a message of %d bytes where values of %d are expected", ErrMismatch, q.odd, b.size)
+	}
+	if err != nil {
 		return 0, err
 	}
 	l := &q.lease
-	n := 0
-	for ; n < l.count; n++ {
-		it := l.at(n)
-		if it.size() != b.size {
-			break
-		}
-		copy(view(unsafe.Add(b.base, uint64(n)*b.size), b.size), it.bytes())
+	for i := range l.count {
+		it := l.at(i)
+		copy(view(unsafe.Add(b.base, uint64(i)*b.size), b.size), it.bytes())
 	}
-	if n > 0 {
-		if q.spsc {
-			q.spscRelease(n - 1)
-		} else {
-			q.mpmcRelease(n - 1)
-		}
+	if q.spsc {
+		q.spscRelease(l.count - 1)
+	} else {
+		q.mpmcRelease(l.count - 1)
 	}
-	if l.open() {
-		odd := l.at(l.next).size()
-		q.giveBackLease(false)
-		if n == 0 {
-			return 0, fmt.Errorf("%w: a message of %d bytes where values of %d are expected", ErrMismatch, odd, b.size)
-		}
-	}
-	return n, nil
+	return l.count, nil
 }

@@ -210,9 +210,10 @@ func typedLaps(t *testing.T, p *TypedProducer[[2]int64], q *TypedConsumer[[2]int
 	}
 }
 
-// A message that is no value, left by an untyped producer from before the ring was typed, is ErrMismatch and comes after the values before it.
+// A message that is no value, left by an untyped producer from before the ring was typed, is ErrMismatch and comes after the values before it. Neither it nor the
+// values behind it were delivered, so that none is lost where one delivery is all there is.
 func TestMessageThatIsNoValue(t *testing.T) {
-	forms(t, Options{Slots: 8, SlotSize: 16}, func(t *testing.T, r *Ring) {
+	forms(t, Options{Slots: 8, SlotSize: 16, MaxDeliveries: 1}, func(t *testing.T, r *Ring) {
 		p, err := r.NewProducer()
 		require.NoError(t, err)
 		require.NoError(t, errors.Join(p.TrySend(make([]byte, 8)), p.TrySend(make([]byte, 8)), p.TrySend([]byte("odd")), p.TrySend(make([]byte, 8))))
@@ -223,6 +224,7 @@ func TestMessageThatIsNoValue(t *testing.T) {
 		require.Equal(t, 2, n)
 		n, err = q.TryReceiveBatch(make([]int64, 8))
 		require.ErrorIs(t, err, ErrMismatch)
+		require.ErrorContains(t, err, "3 bytes where values of 8")
 		require.Zero(t, n)
 		var v int64
 		for range 2 { // it is not lost
@@ -236,5 +238,10 @@ func TestMessageThatIsNoValue(t *testing.T) {
 		n, err = untyped.TryReceive(buf)
 		require.NoError(t, err)
 		require.Equal(t, "odd", string(buf[:n]))
+		n, err = untyped.TryReceive(buf)
+		require.NoError(t, err)
+		require.Equal(t, 8, n)
+		require.Equal(t, 1, untyped.Last().Deliveries)
+		require.Zero(t, r.Stats().Lost)
 	})
 }

@@ -89,7 +89,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "batch-freed-before-it-is-copied", file: "row.go", run: stopped + "/mpmc/redeliver/receive_a_batch_on$",
-		old: "\tfor i := range int(n) {\n", new: "\tq.free(p, p+n)\n\tfor i := range int(n) {\n",
+		old: "\tfor i, length := range lengths[:n] {\n", new: "\tq.free(p, p+n)\n\tfor i, length := range lengths[:n] {\n",
 	},
 	{
 		name: "spsc-lease-unnoted", file: "inplace.go", run: killed + "/spsc/redeliver/next_release$",
