@@ -399,3 +399,21 @@ func TestBrokenHandleEndsAsADeath(t *testing.T) {
 	require.NoError(t, q.Close())
 	require.True(t, r.c.session(int(q.id), ConsumerRole).open(), "it was not closed properly")
 }
+
+// A panic inside a call, of a context here, is the caller's. It goes on, and a Close on its way does not wait for the call.
+func TestPanicInsideACall(t *testing.T) {
+	r, err := Create("panic", Options{Slots: 8, SlotSize: 16, Dir: t.TempDir()})
+	require.NoError(t, err)
+	defer r.Close()
+	_, q := pair(t, r)
+	require.PanicsWithValue(t, "no context", func() {
+		defer q.Close()
+		_, _ = q.Receive(panickingContext{}, nil)
+	})
+	_, err = q.TryReceive(nil)
+	require.Equal(t, ErrClosed, err)
+}
+
+type panickingContext struct{ context.Context }
+
+func (panickingContext) Err() error { panic("no context") }

@@ -414,17 +414,25 @@ func (h *handle) fault(old bool, err *error) {
 		h.shielded = !h.guarded
 	}
 	if e := recover(); e != nil {
-		h.ring.lostOrPanic(e, err)
-		h.broken = ErrSegmentLost
+		// Some other panic, of a context, say, goes on; but the call is over, and a Close on the way must not wait for it.
+		if h.broken = ErrMisuse; h.ring.lost(e) {
+			h.broken = ErrSegmentLost
+		}
 		h.gate.leave(gateBroken)
+		h.ring.lostOrPanic(e, err)
 	}
 }
 
 // lostOrPanic makes ErrSegmentLost of a fault inside the mapping; any other panic goes on.
 func (r *Ring) lostOrPanic(e any, err *error) {
-	if f, ok := e.(interface{ Addr() uintptr }); ok && r.seg != nil && contains(r.seg.Bytes(), f.Addr()) {
-		*err = ErrSegmentLost
-		return
+	if !r.lost(e) {
+		panic(e)
 	}
-	panic(e)
+	*err = ErrSegmentLost
+}
+
+// lost says whether a panic is a fault inside the mapping.
+func (r *Ring) lost(e any) bool {
+	f, ok := e.(interface{ Addr() uintptr })
+	return ok && r.seg != nil && contains(r.seg.Bytes(), f.Addr())
 }

@@ -70,6 +70,9 @@ var beyond = map[string][][2]string{
 		{"TestCreationRace", "start of /proc/self/exe"},
 		{"TestKilledCreators", "start of /proc/self/exe"},
 	},
+	"ring": {
+		{"TestBrokenHandleEndsAsADeath", "SIGBUS that a program can recover from"},
+	},
 }
 
 // TestCore runs the tests of the core packages.
