@@ -57,8 +57,6 @@ MR_SLOW int mr_mpmc_lease(mr_consumer *q, size_t limit)
 		int status = mr_mpmc_find(q, &f);
 		if (status != MR_OK) {
 			mr_lease_reset(l);
-			if (step > 0)
-				mr_hold(&q->h, 0);
 			return status;
 		}
 		uint64_t n;
@@ -78,8 +76,10 @@ MR_SLOW int mr_mpmc_lease(mr_consumer *q, size_t limit)
 		mr_lease_add(l, mr_new_item(f.p, f.e, r, length));
 		l->end = r == 0 && limit > 1 ? mr_extend(q, f.p, limit) : f.e;
 		mr_hold(&q->h, f.p + 1); /* L1 */
-		if (!mr_cas(mr_state(c, f.p), f.w, mr_taken_word(l->end, q->h.id, r))) /* order: L2 acqrel, pairs P6 V3 */
+		if (!mr_cas(mr_state(c, f.p), f.w, mr_taken_word(l->end, q->h.id, r))) { /* order: L2 acqrel, pairs P6 V3 */
+			mr_hold(&q->h, 0);
 			continue;
+		}
 		l->shared = r == 0;
 		if (r > 0)
 			mr_take_returned(q, limit);

@@ -102,17 +102,17 @@ func (q *Consumer) mpmcLease(limit int) error {
 	for step := 0; step < c.maxSteps; step++ {
 		f, err := q.mpmcFind()
 		if err != nil {
-			return q.gaveUp(step, err)
+			return err
 		}
 		length, ok := c.mpmcMessage(f)
 		if !ok || !q.fits(0, length&layout.LengthMask) {
 			if c.state(f.p).Load() != f.w { // order: C2 acq, pairs C4: somebody took it meanwhile
 				continue
 			}
-			if err = errShortBuffer; !ok {
-				err = corrupt("length word", f.p, c.entry(f.p).length.Load()) // order: C3 rlx, pairs P4
+			if !ok {
+				return corrupt("length word", f.p, c.entry(f.p).length.Load()) // order: C3 rlx, pairs P4
 			}
-			return q.gaveUp(step, err)
+			return errShortBuffer
 		}
 		r := givenBack(f.w)
 		l := &q.lease
@@ -126,6 +126,7 @@ func (q *Consumer) mpmcLease(limit int) error {
 		testpoint.Hit("L1")
 		// order: L2 acqrel, pairs P6 V3
 		if !c.state(f.p).CompareAndSwap(f.w, takenWord(end, q.id, r)) {
+			q.hold(0)
 			continue
 		}
 		testpoint.Hit("L2")
@@ -135,15 +136,7 @@ func (q *Consumer) mpmcLease(limit int) error {
 		q.taken()
 		return nil
 	}
-	return q.gaveUp(c.maxSteps, corrupt("state word", q.pos, c.state(q.pos).Load())) // order: C2 acq, pairs P6
-}
-
-// gaveUp ends an attempt to lease with err. One that got as far as L1 before, and lost the message to somebody else, says so.
-func (q *Consumer) gaveUp(step int, err error) error {
-	if step > 0 {
-		q.hold(0)
-	}
-	return err
+	return corrupt("state word", q.pos, c.state(q.pos).Load()) // order: C2 acq, pairs P6
 }
 
 // fits says whether a message of size bytes may be number i of the lease: whether it can be copied to where ReceiveBatch wants it.

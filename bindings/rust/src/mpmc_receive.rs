@@ -196,16 +196,8 @@ impl Consumer {
     /// Takes the next 1 to `limit` messages, L1, L2.
     pub(crate) fn mpmc_lease(&mut self, limit: usize) -> Result<()> {
         let c = self.h.c;
-        for step in 0..c.max_steps {
-            let f = match self.mpmc_find() {
-                Err(e) => {
-                    if step > 0 {
-                        self.h.hold(0);
-                    }
-                    return Err(e);
-                }
-                Ok(f) => f,
-            };
+        for _ in 0..c.max_steps {
+            let f = self.mpmc_find()?;
             let Some(first) = self.item(f) else {
                 if order::load(c.state(f.p)) != f.w {
                     continue; // C2: somebody took it meanwhile
@@ -217,6 +209,7 @@ impl Consumer {
             let end = if r == 0 && limit > 1 { self.extend(f, limit) } else { f.e };
             self.h.hold(f.p.wrapping_add(1)); // L1
             if !order::cas(c.state(f.p), f.w, taken_word(end, self.h.id, r)) {
+                self.h.hold(0);
                 continue; // L2
             }
             self.lease.end = end;
