@@ -21,33 +21,22 @@ func init() {
 		m.threads = true
 		return m
 	}
-	mechanisms["go-channel"] = threads(func(a *Args, which int, _ bool) (conn, error) {
+	mechanisms["go-channel"] = threads(sized(newChannel[[8]byte], newChannel[[64]byte], newChannel[[256]byte]))
+	mechanisms["xsync-spsc"] = threads(sized(newXsyncSPSC[[8]byte], newXsyncSPSC[[64]byte], newXsyncSPSC[[256]byte]))
+	mechanisms["xsync-mpmc"] = threads(sized(newXsyncMPMC[[8]byte], newXsyncMPMC[[64]byte], newXsyncMPMC[[256]byte]))
+}
+
+// sized opens the queue of values that have the size of the message.
+func sized(of8, of64, of256 func(a *Args, which int) conn) opener {
+	return func(a *Args, which int, _ bool) (conn, error) {
 		switch a.Size {
 		case 8:
-			return openChannel[[8]byte](a, which)
+			return of8(a, which), nil
 		case 64:
-			return openChannel[[64]byte](a, which)
+			return of64(a, which), nil
 		}
-		return openChannel[[256]byte](a, which)
-	})
-	mechanisms["xsync-spsc"] = threads(func(a *Args, which int, _ bool) (conn, error) {
-		switch a.Size {
-		case 8:
-			return newXsyncSPSC[[8]byte](a, which), nil
-		case 64:
-			return newXsyncSPSC[[64]byte](a, which), nil
-		}
-		return newXsyncSPSC[[256]byte](a, which), nil
-	})
-	mechanisms["xsync-mpmc"] = threads(func(a *Args, which int, _ bool) (conn, error) {
-		switch a.Size {
-		case 8:
-			return newXsyncMPMC[[8]byte](a, which), nil
-		case 64:
-			return newXsyncMPMC[[64]byte](a, which), nil
-		}
-		return newXsyncMPMC[[256]byte](a, which), nil
-	})
+		return of256(a, which), nil
+	}
 }
 
 // message is a value of a fixed size.
@@ -76,9 +65,9 @@ type channelConn[M message] struct {
 	sends bool
 }
 
-func openChannel[M message](a *Args, which int) (conn, error) {
+func newChannel[M message](a *Args, which int) conn {
 	c := sharedQueue(which, func() chan M { return make(chan M, a.Slots) })
-	return &channelConn[M]{c: c, sends: a.sends() == (which == 0)}, nil
+	return &channelConn[M]{c: c, sends: a.sends() == (which == 0)}
 }
 
 func (c *channelConn[M]) stream(n int, first uint64) (sum uint64, err error) {
