@@ -54,7 +54,7 @@ func (p *Producer) Reserve(ctx context.Context, n int) (Reservation, error) {
 		at, word = c.cell(t), uint64(n)
 	}
 	p.resv = reservation{head: t, at: t, end: t + 1, data: at, n: uint64(n), word: word}
-	atomicx.StoreRelease(&p.me.held, t+1) // order: L4 rel, pairs V0
+	p.hold(t + 1)
 	testpoint.Hit("reserved")
 	if !p.exposed {
 		p.expose()
@@ -102,7 +102,7 @@ func (r Reservation) Commit() error {
 	if c.ctl.notEmpty.pending() { // order: N1 sc, pairs W1
 		p.wake(&c.ctl.notEmpty, 1)
 	}
-	atomicx.StoreRelease(&p.me.held, 0) // order: L4 rel, pairs V0: not before S4, P6
+	p.hold(0) // not before S4, P6
 	p.gate.leave(gateOpen)
 	return nil
 }
@@ -139,7 +139,7 @@ func (q *Consumer) Next(ctx context.Context) (Message, error) {
 		q.gate.leave(gateOpen)
 		return q.nextSlow(ctx)
 	}
-	atomicx.StoreRelease(&q.me.held, h+1) // order: L4 rel, pairs V0: before the claim by L2
+	q.hold(h + 1) // before the claim by L2
 	if q.spsc {
 		atomicx.StoreRelease(&c.ctl.leaseEnd, h+1) // order: L2 rel, pairs nothing concurrent: read by the next consumer
 		testpoint.Hit("D lease")
@@ -147,7 +147,7 @@ func (q *Consumer) Next(ctx context.Context) (Message, error) {
 		testpoint.Hit("L1")
 		// order: L2 acqrel, pairs P6 V3
 		if !e.state.CompareAndSwap(want, takenWord(h+1, q.id, 0)) {
-			atomicx.StoreRelease(&q.me.held, 0) // order: L4 rel, pairs V0
+			q.hold(0)
 			q.gate.leave(gateOpen)
 			return q.nextSlow(ctx)
 		}
@@ -206,7 +206,7 @@ func (m Message) Release() error {
 		publish(c.state(m.position), freeWord(m.position+c.slots), q.fenced) // order: L3 rel, pairs P1 and N1
 		testpoint.Hit("L3")
 	}
-	atomicx.StoreRelease(&q.me.held, 0) // order: L4 rel, pairs V0: not before the release
+	q.hold(0) // not before the release
 	testpoint.Hit("L4")
 	if c.ctl.notFull.pending() { // order: N1 sc, pairs W1
 		q.wakeAll(&c.ctl.notFull)

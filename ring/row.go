@@ -62,18 +62,18 @@ func (q *Consumer) mpmcReceiveBatch(bufs [][]byte) (int, error) {
 	return l.count, nil
 }
 
-// destination is where a batch is copied to: a buffer for each message, or a row of values.
+// destination is where a batch is copied to: a buffer for each message, or values behind each other.
 type destination struct {
-	bufs [][]byte
-	row  typedBuffer
+	bufs   [][]byte
+	values typedBuffer
 }
 
-func (d *destination) wanted() bool { return d.bufs != nil || d.row.base != nil }
+func (d *destination) wanted() bool { return d.bufs != nil || d.values.base != nil }
 
 // takes says whether a message of size bytes can be copied to place i.
 func (d *destination) takes(i int, size uint64) bool {
-	if d.row.base != nil {
-		return size == d.row.size
+	if d.values.base != nil {
+		return size == d.values.size
 	}
 	return size <= uint64(cap(d.bufs[i]))
 }
@@ -81,8 +81,8 @@ func (d *destination) takes(i int, size uint64) bool {
 // put copies a message of size bytes to place i, which takes it.
 func (d *destination) put(i int, at unsafe.Pointer, size uint64) {
 	var to unsafe.Pointer
-	if d.row.base != nil {
-		to = unsafe.Add(d.row.base, uint64(i)*size)
+	if d.values.base != nil {
+		to = unsafe.Add(d.values.base, uint64(i)*size)
 	} else {
 		buf := d.bufs[i]
 		if to = unsafe.Pointer(unsafe.SliceData(buf)); uint64(len(buf)) != size {

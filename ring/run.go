@@ -34,14 +34,19 @@ func (p *Producer) spscRunOfValues(base unsafe.Pointer, size, n uint64) bool {
 	if size != c.slotSize || !p.runFits(n) {
 		return false
 	}
-	values := view(base, n*size)
+	c.putValues(t, base, n)
+	testpoint.Hit("S3 payload")
+	p.publishRun(t, n, size)
+	return true
+}
+
+// putValues copies n values of the size of a slot into the cells from t on.
+func (c *core) putValues(t uint64, base unsafe.Pointer, n uint64) {
+	values := view(base, n*c.slotSize)
 	first, second := c.cells(t, int(n))
 	if copy(first, values); len(second) > 0 {
 		copy(second, values[len(first):])
 	}
-	testpoint.Hit("S3 payload")
-	p.publishRun(t, n, size)
-	return true
 }
 
 // runFits says whether n messages of one slot each can be a run, and whether there is room for it that was given back in strides.
@@ -100,9 +105,7 @@ func (p *Producer) spscRun(b batch, n int) {
 	t := p.pos
 	size := b.size
 	if b.base != nil && size == c.slotSize {
-		first, second := c.cells(t, n)
-		values := view(b.base, uint64(n)*size)
-		copy(second, values[copy(first, values):])
+		c.putValues(t, b.base, uint64(n))
 	} else {
 		for i := range n {
 			put(c.cell(t+uint64(i)), b.bytes(i))
@@ -195,15 +198,15 @@ func (q *Consumer) enterRun(e, n uint64) {
 // many it copied.
 func (c *core) drain(bufs [][]byte, p, size uint64) uint64 {
 	first := min(uint64(len(bufs)), c.slots-p&c.mask)
-	n := c.drainRow(bufs[:first], c.cell(p), size)
+	n := c.drainCells(bufs[:first], c.cell(p), size)
 	if n == first {
-		n += c.drainRow(bufs[first:], c.data, size)
+		n += c.drainCells(bufs[first:], c.data, size)
 	}
 	return n
 }
 
-// drainRow is drain for cells in a row.
-func (c *core) drainRow(bufs [][]byte, from unsafe.Pointer, size uint64) uint64 {
+// drainCells is drain for cells behind each other.
+func (c *core) drainCells(bufs [][]byte, from unsafe.Pointer, size uint64) uint64 {
 	if size == wordSize {
 		for i, buf := range bufs {
 			if cap(buf) < wordSize {

@@ -223,12 +223,6 @@ func (q *Consumer) receiveTyped(ctx context.Context, b typedBuffer) (n int, err 
 		q.gate.leave(gateOpen)
 		return 0, nil
 	}
-	if q.spsc {
-		if n = q.spscRunToValues(b); n > 0 {
-			q.gate.leave(gateOpen)
-			return n, nil
-		}
-	}
 	q.leaseRoom(b.count)
 	if n, err = q.tryTyped(b); err == ErrEmpty {
 		q.pending = receiving{typed: b}
@@ -248,10 +242,10 @@ func (q *Consumer) tryTyped(b typedBuffer) (int, error) {
 		if n := q.spscRunToValues(b); n > 0 {
 			return n, nil
 		}
-	} else if n, err := q.mpmcReceiveRow(destination{row: b}, b.count); n > 0 || err != nil {
+	} else if n, err := q.mpmcReceiveRow(destination{values: b}, b.count); n > 0 || err != nil {
 		return n, err
 	}
-	q.into = destination{row: b}
+	q.into = destination{values: b}
 	err := q.tryTake(min(b.count, int(q.c.slots)))
 	q.into = destination{}
 	if err == errShortBuffer {
