@@ -2,7 +2,6 @@ package ring
 
 import (
 	"context"
-	"runtime/debug"
 	"unsafe"
 
 	"github.com/cd1900cf/millrace/internal/atomicx"
@@ -63,19 +62,15 @@ func (b batch) from(n int) batch {
 // fits; a longer one goes as several such parts. Within a part nothing comes between.
 // Blocks and fails as Send does. Failure: if the process dies within a part, a prefix of it may be committed: never a hole, never a torn message.
 func (p *Producer) SendBatch(ctx context.Context, msgs [][]byte) (done int, err error) {
-	if p.guarded {
-		defer p.fault(debug.SetPanicOnFault(true), &err)
-	}
 	if !p.gate.enter(gateOpen) {
 		return 0, p.refused()
 	}
 	if p.spsc && p.spscRunOf(msgs) {
-		p.gate.leave(gateOpen)
-		return len(msgs), nil
+		done = len(msgs)
+	} else {
+		done, err = p.sendParts(ctx, batch{msgs: msgs})
 	}
-	done, err = p.sendParts(ctx, batch{msgs: msgs})
-	p.leave(err)
-	return done, err
+	return p.left(done, err)
 }
 
 // TrySendBatch commits the longest prefix of msgs that fits and returns its length; with ErrFull when that is not all. Blocks: never.
@@ -83,20 +78,15 @@ func (p *Producer) TrySendBatch(msgs [][]byte) (int, error) { return p.trySendBa
 
 // sendValues sends n values of size bytes that lie in a row.
 func (p *Producer) sendValues(ctx context.Context, base unsafe.Pointer, size uint64, n int) (done int, err error) {
-	if p.guarded {
-		defer p.fault(debug.SetPanicOnFault(true), &err)
-	}
 	if !p.gate.enter(gateOpen) {
 		return 0, p.refused()
 	}
 	if p.spsc && p.spscRunOfValues(base, size, uint64(n)) {
-		p.gate.leave(gateOpen)
-		return n, nil
+		done = n
+	} else {
+		done, err = p.sendParts(ctx, batch{base: base, size: size, count: n})
 	}
-	b := batch{base: base, size: size, count: n}
-	done, err = p.sendParts(ctx, b)
-	p.leave(err)
-	return done, err
+	return p.left(done, err)
 }
 
 // sendParts sends b in parts, and waits for the room that each of them needs.
@@ -123,15 +113,11 @@ func (p *Producer) sendParts(ctx context.Context, b batch) (done int, err error)
 }
 
 func (p *Producer) trySendBatch(b batch) (done int, err error) {
-	if p.guarded {
-		defer p.fault(debug.SetPanicOnFault(true), &err)
-	}
 	if !p.gate.enter(gateOpen) {
 		return 0, p.refused()
 	}
 	if err = p.fits(&b); err != nil {
-		p.leave(err)
-		return 0, err
+		return p.left(0, err)
 	}
 	for repaired := false; b.len() > 0; {
 		var n int
@@ -147,8 +133,7 @@ func (p *Producer) trySendBatch(b batch) (done int, err error) {
 			break
 		}
 	}
-	p.leave(err)
-	return done, err
+	return p.left(done, err)
 }
 
 // fits checks every size, and notes what the sizes have in common.
@@ -408,9 +393,6 @@ func (p *Producer) spscBatch(b batch, n int) {
 // Failure: if the process dies in the call, a first part of the messages has been received and the rest is in the ring; of an MPMC ring it may be
 // delivered again, with a higher count, or counted as lost under Drop, as it was leased.
 func (q *Consumer) ReceiveBatch(ctx context.Context, bufs [][]byte) (n int, err error) {
-	if q.guarded {
-		defer q.fault(debug.SetPanicOnFault(true), &err)
-	}
 	if !q.gate.enter(gateOpen) {
 		return 0, q.refused()
 	}
@@ -426,8 +408,7 @@ func (q *Consumer) ReceiveBatch(ctx context.Context, bufs [][]byte) (n int, err 
 			n, err = q.poll()
 		}
 	}
-	q.leave(err)
-	return n, err
+	return q.left(n, err)
 }
 
 // TryReceiveBatch is ReceiveBatch, or returns ErrEmpty, or io.EOF. Blocks: never.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"iter"
-	"runtime/debug"
 	"time"
 	"unsafe"
 )
@@ -63,16 +62,6 @@ type Delivery struct {
 // TryReceive copies the next message into buf and releases it, or returns ErrEmpty, or io.EOF at the end of the stream. Blocks: never. See Receive.
 func (q *Consumer) TryReceive(buf []byte) (int, error) { return q.Receive(noWait, buf) }
 
-// receiveGuarded is Receive under the fault guard.
-func (q *Consumer) receiveGuarded(ctx context.Context, buf []byte) (n int, err error) {
-	defer q.fault(debug.SetPanicOnFault(true), &err)
-	if gateChecks { // nothing of the handle may be touched in front of the gate
-		return q.receiveSlow(ctx, buf)
-	}
-	q.shielded = true
-	return q.Receive(ctx, buf)
-}
-
 // receiveSlow is Receive for every case.
 func (q *Consumer) receiveSlow(ctx context.Context, buf []byte) (int, error) {
 	if !q.gate.enter(gateOpen) {
@@ -87,8 +76,7 @@ func (q *Consumer) receiveSlow(ctx context.Context, buf []byte) (int, error) {
 			n, err = q.poll()
 		}
 	}
-	q.leave(err)
-	return n, err
+	return q.left(n, err)
 }
 
 // tryReceive is one attempt. ErrEmpty left a note of what stands in the way in q.blocked.
@@ -136,9 +124,6 @@ var noWait context.Context
 
 // take leases up to limit messages.
 func (q *Consumer) take(ctx context.Context, limit int) (err error) {
-	if q.guarded {
-		defer q.fault(debug.SetPanicOnFault(true), &err)
-	}
 	if !q.gate.enter(gateOpen) {
 		return q.refused()
 	}
@@ -147,7 +132,6 @@ func (q *Consumer) take(ctx context.Context, limit int) (err error) {
 		return ErrMisuse
 	}
 	limit = q.leaseRoom(limit)
-	q.into = destination{} // a fault can have left one
 	q.generation++
 	if err = q.tryTake(limit); err == ErrEmpty {
 		q.pending = receiving{limit: limit}
@@ -157,9 +141,8 @@ func (q *Consumer) take(ctx context.Context, limit int) (err error) {
 			_, err = q.poll()
 		}
 	}
-	if err != nil {
-		q.leave(err)
-		return err
+	if err != nil || q.c.gone() {
+		return q.leave(err)
 	}
 	q.expose()
 	q.gate.leave(gateHeld)
@@ -260,12 +243,9 @@ func (q *Consumer) index(t endOf) int {
 }
 
 // end releases, or gives back, the messages of the lease up to the one that t names.
-func (q *Consumer) end(t endOf) (err error) {
+func (q *Consumer) end(t endOf) error {
 	if q == nil {
 		return ErrMisuse
-	}
-	if q.guarded {
-		defer q.fault(debug.SetPanicOnFault(true), &err)
 	}
 	if !q.gate.enter(gateHeld) {
 		return q.refused()
@@ -287,13 +267,12 @@ func (q *Consumer) end(t endOf) (err error) {
 	default:
 		q.mpmcRelease(i)
 	}
-	if l.open() {
+	if l.open() && !q.c.gone() {
 		q.gate.leave(gateHeld)
 		return nil
 	}
 	q.generation++
-	q.leave(nil)
-	return nil
+	return q.leave(nil)
 }
 
 // giveBackLease gives everything that is still leased back.

@@ -130,8 +130,9 @@ type core struct {
 	stride   uint64
 	inline   uint64
 	ctl      *control
-	hintMask uint64 // a hint is stored when a position is passed that has none of these bits
-	stride8  uint64 // an SPSC consumer gives space back when more than this was consumed
+	hintMask uint64          // a hint is stored when a position is passed that has none of these bits
+	stride8  uint64          // an SPSC consumer gives space back when more than this was consumed
+	fault    *atomic.Uintptr // not 0 when the memory is lost
 
 	accounts      unsafe.Pointer
 	table         unsafe.Pointer
@@ -155,6 +156,14 @@ type keeper interface {
 	Hold(b int64) (release func(), ok bool, err error)
 }
 
+// sound is the fault word of memory that cannot be lost.
+var sound atomic.Uintptr
+
+// gone says whether the memory was lost during the call that asks, or before: somebody truncated the file.
+func (c *core) gone() bool {
+	return c.fault.Load() != 0 // order: heap, written before the zeros can be seen that the call has read
+}
+
 // newCore casts mem once. The header was validated against the size of mem.
 func newCore(mem []byte, h layout.Header, k keeper) *core {
 	base := unsafe.Pointer(unsafe.SliceData(mem))
@@ -176,6 +185,7 @@ func newCore(mem []byte, h layout.Header, k keeper) *core {
 		kind:          Kind(h.Kind),
 		policy:        DeathPolicy(h.Policy),
 		keeper:        k,
+		fault:         &sound,
 	}
 	if c.stride8 = h.Slots >> strideShift; h.Slots > hintSmall {
 		c.hintMask = hintEvery - 1

@@ -23,9 +23,6 @@ import (
 // Failure: when it returned nil the message stays until a consumer has released it, whoever dies; see docs/FAILURES.md.
 func (p *Producer) Send(ctx context.Context, msg []byte) error {
 	c, n := p.c, uint64(len(msg))
-	if !p.shielded {
-		return p.sendGuarded(ctx, msg)
-	}
 	if n > c.slotSize || !p.gate.claim(gateOpen) {
 		return p.sendSlow(ctx, msg)
 	}
@@ -77,6 +74,9 @@ func (p *Producer) Send(ctx context.Context, msg []byte) error {
 	if c.ctl.notEmpty.pending() { // order: N1 sc, pairs W1
 		p.wake(&c.ctl.notEmpty, 1)
 	}
+	if c.gone() {
+		return p.lose()
+	}
 	p.gate.leave(gateOpen)
 	return nil
 }
@@ -87,9 +87,6 @@ func (p *Producer) Send(ctx context.Context, msg []byte) error {
 // Returns io.ErrShortBuffer, and the size that is needed, when buf is too small; the message stays.
 // Progress: wait-free (SPSC); lock-free (MPMC). A stalled producer delays the messages behind its claim.
 func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
-	if !q.shielded {
-		return q.receiveGuarded(ctx, buf)
-	}
 	if !q.gate.claim(gateOpen) {
 		return q.receiveSlow(ctx, buf)
 	}
@@ -153,6 +150,9 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 	testpoint.Either(q.spsc, "", "C6 counted")
 	if c.ctl.notFull.pending() { // order: N1 sc, pairs W1; C4 is the fence in an MPMC ring
 		q.wakeAll(&c.ctl.notFull)
+	}
+	if c.gone() {
+		return 0, q.lose()
 	}
 	q.gate.leave(gateOpen)
 	return int(n), nil

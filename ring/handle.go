@@ -38,9 +38,7 @@ type handle struct {
 
 	spsc      bool // the ring's kind
 	fenced    bool // publish with a full fence (FORMAT 8.4)
-	guarded   bool // turn faults into ErrSegmentLost
-	shielded  bool // the guard is up, or not wanted
-	unguarded bool // asked for: do not
+	unguarded bool // asked for: a fault may end the process
 	exposed   bool // slices into the ring were handed out
 
 	gate    gate
@@ -115,15 +113,43 @@ func (h *handle) closed() bool {
 	return h.gate.closing.Load() != 0 // order: G1 acq, heap, pairs G2
 }
 
-// leave ends a call. After corruption nobody enters again.
-func (h *handle) leave(err error) {
-	if err != nil && errors.Is(err, ErrCorrupt) {
+// leave ends a call that comes to err, and returns what it answers. After corruption, and when the segment is lost, nobody enters again.
+func (h *handle) leave(err error) error {
+	switch {
+	case h.c.gone():
+		return h.lose()
+	case err != nil && errors.Is(err, ErrCorrupt):
 		h.broken = err
 		h.gate.leave(gateBroken)
 		h.ring.log("corrupt segment", "error", err)
-		return
+	default:
+		h.gate.leave(gateOpen)
 	}
-	h.gate.leave(gateOpen)
+	return err
+}
+
+// left is leave for a call that also returns how much was done.
+func (h *handle) left(n int, err error) (int, error) {
+	if err = h.leave(err); err == ErrSegmentLost {
+		n = 0
+	}
+	return n, err
+}
+
+// lose ends a call during which, or before which, the segment was lost.
+func (h *handle) lose() error {
+	h.broken = ErrSegmentLost
+	h.gate.leave(gateBroken)
+	return ErrSegmentLost
+}
+
+// abandon ends a call that panics while it waits, as a context can make it: the panic goes on, and a Close on its way must not wait for the call.
+func (h *handle) abandon() {
+	if e := recover(); e != nil {
+		h.broken = ErrMisuse
+		h.gate.leave(gateBroken)
+		panic(e)
+	}
 }
 
 // wake wakes up to n sleepers after something was published.
@@ -155,9 +181,6 @@ func (h *handle) close(settle func(was uint32)) error {
 
 // endSession is X1..X4. When the segment is lost there is no session left to end.
 func (h *handle) endSession(settle func(was uint32)) (err error) {
-	if h.guarded {
-		defer h.ring.fault(&err)()
-	}
 	was := h.gate.shut()
 	settle(was) // X1
 	testpoint.Hit("X1")
@@ -175,7 +198,8 @@ func (h *handle) endSession(settle func(was uint32)) (err error) {
 	testpoint.Hit("X3")
 	h.wakeEverybody() // X4
 	testpoint.Hit("X4")
-	return nil
+	h.ring.fault(&err)
+	return err
 }
 
 // locks is where a ring gets the lock that a participant holds for its life.

@@ -14,12 +14,6 @@ func wordBytes(raw []uint64, align uintptr, size uint64) []byte {
 	return unsafe.Slice((*byte)(unsafe.Add(base, skip)), size)
 }
 
-// contains says whether addr lies in mem.
-func contains(mem []byte, addr uintptr) bool {
-	base := uintptr(unsafe.Pointer(unsafe.SliceData(mem)))
-	return addr >= base && addr-base < uintptr(len(mem))
-}
-
 // heapKeeper stands in for the kernel's locks when a ring lives in one process's own memory.
 type heapKeeper struct {
 	mu   sync.Mutex

@@ -2,7 +2,6 @@ package ring
 
 import (
 	"context"
-	"runtime/debug"
 	"unsafe"
 
 	"github.com/cd1900cf/millrace/internal/atomicx"
@@ -23,9 +22,6 @@ import (
 // Visibility: nothing is readable before Commit. Failure: if the process dies before, the claim is skipped and counted.
 func (p *Producer) Reserve(ctx context.Context, n int) (Reservation, error) {
 	c := p.c
-	if !p.shielded {
-		return p.reserveGuarded(ctx, n)
-	}
 	if uint64(n) > c.slotSize || !p.gate.claim(gateOpen) {
 		return p.reserveSlow(ctx, n)
 	}
@@ -61,6 +57,9 @@ func (p *Producer) Reserve(ctx context.Context, n int) (Reservation, error) {
 	}
 	p.generation++
 	r := Reservation{p, at, t, p.generation<<reservationBits | uint64(n)}
+	if c.gone() {
+		return Reservation{}, p.lose()
+	}
 	p.gate.leave(gateHeld)
 	return r, nil
 }
@@ -70,9 +69,6 @@ func (r Reservation) Commit() error {
 	p := r.p
 	if p == nil {
 		return ErrMisuse
-	}
-	if !p.shielded {
-		return r.commitGuarded()
 	}
 	if !p.gate.claim(gateHeld) {
 		return p.finish(r, int(r.n()), true)
@@ -103,6 +99,9 @@ func (r Reservation) Commit() error {
 		p.wake(&c.ctl.notEmpty, 1)
 	}
 	p.hold(0) // not before S4, P6
+	if c.gone() {
+		return p.lose()
+	}
 	p.gate.leave(gateOpen)
 	return nil
 }
@@ -112,9 +111,6 @@ func (r Reservation) Commit() error {
 // Blocks and ends as Receive does. One lease at a time: a further Next or Receive before Release is ErrMisuse.
 // Failure: if the process dies before Release, the ring's policy decides: redelivered with a higher count, or counted as lost.
 func (q *Consumer) Next(ctx context.Context) (Message, error) {
-	if !q.shielded {
-		return q.nextGuarded(ctx)
-	}
 	if !q.gate.claim(gateOpen) {
 		return q.nextSlow(ctx)
 	}
@@ -169,6 +165,9 @@ func (q *Consumer) Next(ctx context.Context) (Message, error) {
 	if !q.exposed {
 		q.expose()
 	}
+	if c.gone() {
+		return Message{}, q.lose()
+	}
 	q.gate.leave(gateHeld)
 	return Message{q, at, h, word}, nil
 }
@@ -179,9 +178,6 @@ func (m Message) Release() error {
 	q := m.q
 	if q == nil {
 		return ErrMisuse
-	}
-	if !q.shielded {
-		return m.releaseGuarded()
 	}
 	if !q.gate.claim(gateHeld) {
 		return q.endOne(m.word, m.position, false)
@@ -212,48 +208,9 @@ func (m Message) Release() error {
 		q.wakeAll(&c.ctl.notFull)
 	}
 	q.generation++
+	if c.gone() {
+		return q.lose()
+	}
 	q.gate.leave(gateOpen)
 	return nil
-}
-
-// reserveGuarded is Reserve under the fault guard.
-func (p *Producer) reserveGuarded(ctx context.Context, n int) (_ Reservation, err error) {
-	defer p.fault(debug.SetPanicOnFault(true), &err)
-	if gateChecks { // nothing of the handle may be touched in front of the gate
-		return p.reserveSlow(ctx, n)
-	}
-	p.shielded = true
-	return p.Reserve(ctx, n)
-}
-
-// commitGuarded is Commit under the fault guard.
-func (r Reservation) commitGuarded() (err error) {
-	p := r.p
-	defer p.fault(debug.SetPanicOnFault(true), &err)
-	if gateChecks {
-		return p.finish(r, int(r.n()), true)
-	}
-	p.shielded = true
-	return r.Commit()
-}
-
-// nextGuarded is Next under the fault guard.
-func (q *Consumer) nextGuarded(ctx context.Context) (_ Message, err error) {
-	defer q.fault(debug.SetPanicOnFault(true), &err)
-	if gateChecks { // nothing of the handle may be touched in front of the gate
-		return q.nextSlow(ctx)
-	}
-	q.shielded = true
-	return q.Next(ctx)
-}
-
-// releaseGuarded is Release under the fault guard.
-func (m Message) releaseGuarded() (err error) {
-	q := m.q
-	defer q.fault(debug.SetPanicOnFault(true), &err)
-	if gateChecks {
-		return q.endOne(m.word, m.position, false)
-	}
-	q.shielded = true
-	return m.Release()
 }

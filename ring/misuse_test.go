@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/cd1900cf/millrace/internal/invariants"
+	"github.com/cd1900cf/millrace/internal/layout"
 )
 
 // pair is a ring with one producer and one consumer.
@@ -397,7 +398,11 @@ func TestBrokenHandleEndsAsADeath(t *testing.T) {
 	_, err = q.TryNext()
 	require.Equal(t, ErrSegmentLost, err)
 	require.NoError(t, q.Close())
-	require.True(t, r.c.session(int(q.id), ConsumerRole).open(), "it was not closed properly")
+	file, err := os.ReadFile(filepath.Join(r.options.Dir, "torn"))
+	require.NoError(t, err)
+	session := file[r.Header().ParticipantsOffset+uint64(q.id)*layout.ParticipantSize:]
+	require.EqualValues(t, 1, binary.LittleEndian.Uint32(session[layout.ParticipantConsumerRegistered:]))
+	require.Zero(t, binary.LittleEndian.Uint32(session[layout.ParticipantConsumerClosed:]), "it was closed properly")
 }
 
 // A panic inside a call, of a context here, is the caller's. It goes on, and a Close on its way does not wait for the call.

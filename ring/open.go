@@ -221,8 +221,8 @@ func Grace(d time.Duration) ConsumerOption {
 	return consumerOption(func(q *Consumer) { q.grace = d })
 }
 
-// WithoutFaultGuard saves some nanoseconds a call: when somebody truncates the segment, the process dies by SIGBUS instead of getting
-// ErrSegmentLost. Segments that cannot shrink (System V, sealed memfd) never have the guard.
+// WithoutFaultGuard takes the guard off the Ring that the handle is made with: when somebody truncates the segment, the process dies by SIGBUS instead of
+// getting ErrSegmentLost. A call costs as much as with it.
 func WithoutFaultGuard() Option { return handleOption(func(h *handle) { h.unguarded = true }) }
 
 // adopt starts a producer where the ring stands; for SPSC it settles what the last one left (FORMAT 10.3).

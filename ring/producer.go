@@ -2,7 +2,6 @@ package ring
 
 import (
 	"context"
-	"runtime/debug"
 	"unsafe"
 
 	"github.com/cd1900cf/millrace/internal/layout"
@@ -56,16 +55,6 @@ const (
 // Units: at most MaxMessage bytes, otherwise *SizeError.
 func (p *Producer) TrySend(msg []byte) error { return p.Send(noWait, msg) }
 
-// sendGuarded is Send under the fault guard.
-func (p *Producer) sendGuarded(ctx context.Context, msg []byte) (err error) {
-	defer p.fault(debug.SetPanicOnFault(true), &err)
-	if gateChecks { // nothing of the handle may be touched in front of the gate
-		return p.sendSlow(ctx, msg)
-	}
-	p.shielded = true
-	return p.Send(ctx, msg)
-}
-
 // sendSlow is Send for every case.
 func (p *Producer) sendSlow(ctx context.Context, msg []byte) error {
 	if !p.gate.enter(gateOpen) {
@@ -82,8 +71,7 @@ func (p *Producer) sendSlow(ctx context.Context, msg []byte) error {
 		}
 	}
 	p.coarse = false
-	p.leave(err)
-	return err
+	return p.leave(err)
 }
 
 // trySend is one attempt. ErrFull left a note of what stands in the way in p.blocked.
@@ -140,9 +128,8 @@ func (p *Producer) tryReserve(n uint64) error {
 
 // reserved ends a successful or failed reserve call.
 func (p *Producer) reserved(err error) (Reservation, error) {
-	if err != nil {
-		p.leave(err)
-		return Reservation{}, err
+	if err != nil || p.c.gone() {
+		return Reservation{}, p.leave(err)
 	}
 	p.expose()
 	p.generation++
@@ -157,12 +144,9 @@ func (p *Producer) tooLarge(n uint64) error {
 }
 
 // finish ends the open reservation: n bytes of it are committed, or none.
-func (p *Producer) finish(r Reservation, n int, commit bool) (err error) {
+func (p *Producer) finish(r Reservation, n int, commit bool) error {
 	if p == nil {
 		return ErrMisuse
-	}
-	if p.guarded {
-		defer p.fault(debug.SetPanicOnFault(true), &err)
 	}
 	switch held := p.gate.enter(gateHeld); {
 	case held && !r.current():
@@ -182,8 +166,7 @@ func (p *Producer) finish(r Reservation, n int, commit bool) (err error) {
 	}
 	p.generation++
 	p.settleReservation(uint64(n), commit)
-	p.leave(nil)
-	return nil
+	return p.leave(nil)
 }
 
 // orphan turns a stale token away. Two goroutines that reserve at the very same time, which a plain gate cannot always tell, both have a claim, and

@@ -18,7 +18,6 @@ import (
 	"math/bits"
 	"os"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -182,7 +181,6 @@ type Ring struct {
 	logger  *slog.Logger
 	queues  *queues
 	locks   locks
-	guarded bool
 
 	mu      sync.Mutex
 	handles []*handle
@@ -193,10 +191,9 @@ type Ring struct {
 
 // newRing wraps an open segment.
 func newRing(s *seg.Segment, dir string, logger *slog.Logger) *Ring {
-	return &Ring{
-		c: newCore(s.Bytes(), s.Header(), s), seg: s, options: optionsOf(s, dir), logger: logger,
-		queues: enterQueues(s.Header().ID), locks: segLocks{s}, guarded: !s.Sealed(),
-	}
+	c := newCore(s.Bytes(), s.Header(), s)
+	c.fault = s.Lost()
+	return &Ring{c: c, seg: s, options: optionsOf(s, dir), logger: logger, queues: enterQueues(s.Header().ID), locks: segLocks{s}}
 }
 
 // segLocks opens descriptions for participants.
@@ -346,7 +343,9 @@ func (r *Ring) join(who role, h *handle, q *futex.Queue) (err error) {
 	if r.seg != nil && r.seg.ReadOnly() {
 		return fmt.Errorf("ring: register a %s with %s, which is open for observing only: %w", role, r.Name(), fs.ErrPermission)
 	}
-	defer r.fault(&err)()
+	if h.unguarded && r.seg != nil {
+		r.seg.Unguard()
+	}
 	if r.c.removed() {
 		return ErrSegmentLost
 	}
@@ -358,11 +357,12 @@ func (r *Ring) join(who role, h *handle, q *futex.Queue) (err error) {
 		return err
 	}
 	*h = handle{unguarded: h.unguarded, c: r.c, ring: r, me: r.c.participant(id), id: uint32(id), kind: role, lock: lock, waiter: futex.NewWaiter(q),
-		spsc: r.c.kind == SPSC, fenced: publishes() == layout.PublishFenced, guarded: r.guarded && !h.unguarded, shielded: !r.guarded || h.unguarded,
+		spsc: r.c.kind == SPSC, fenced: publishes() == layout.PublishFenced,
 		alone: runtime.NumCPU() == 1 || runtime.GOMAXPROCS(0) == 1}
 	r.handles = append(r.handles, h)
 	r.closers = append(r.closers, who.Close)
-	if err := who.adopt(); err != nil { // corrupt: nothing of ours is in the ring, so the registration ends as a death would
+	err = who.adopt()
+	if r.fault(&err); err != nil { // corrupt, or lost: nothing of ours is in the ring, so the registration ends as a death would
 		r.handles, r.closers = r.handles[:len(r.handles)-1], r.closers[:len(r.closers)-1]
 		return errors.Join(err, lock.Close())
 	}
@@ -396,43 +396,9 @@ func (r *Ring) log(msg string, args ...any) {
 	}
 }
 
-// fault turns a fault in the mapping during the caller into ErrSegmentLost: defer r.fault(&err)().
-func (r *Ring) fault(err *error) func() {
-	old := debug.SetPanicOnFault(true)
-	return func() {
-		debug.SetPanicOnFault(old)
-		if e := recover(); e != nil {
-			r.lostOrPanic(e, err)
-		}
+// fault makes err ErrSegmentLost when the segment was lost during the call, or before.
+func (r *Ring) fault(err *error) {
+	if r.c.gone() {
+		*err = ErrSegmentLost
 	}
-}
-
-// fault is the same for the calls on a handle: defer h.fault(debug.SetPanicOnFault(true), &err).
-func (h *handle) fault(old bool, err *error) {
-	debug.SetPanicOnFault(old)
-	if !gateChecks {
-		h.shielded = !h.guarded
-	}
-	if e := recover(); e != nil {
-		// Some other panic, of a context, say, goes on; but the call is over, and a Close on the way must not wait for it.
-		if h.broken = ErrMisuse; h.ring.lost(e) {
-			h.broken = ErrSegmentLost
-		}
-		h.gate.leave(gateBroken)
-		h.ring.lostOrPanic(e, err)
-	}
-}
-
-// lostOrPanic makes ErrSegmentLost of a fault inside the mapping; any other panic goes on.
-func (r *Ring) lostOrPanic(e any, err *error) {
-	if !r.lost(e) {
-		panic(e)
-	}
-	*err = ErrSegmentLost
-}
-
-// lost says whether a panic is a fault inside the mapping.
-func (r *Ring) lost(e any) bool {
-	f, ok := e.(interface{ Addr() uintptr })
-	return ok && r.seg != nil && contains(r.seg.Bytes(), f.Addr())
 }

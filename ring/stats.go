@@ -51,7 +51,7 @@ func (r *Ring) Stats() (s Stats) {
 	if r.closed.Load() { // order: heap
 		return Stats{}
 	}
-	defer r.fault(&err)()
+	defer r.fault(&err)
 	return r.c.stats()
 }
 
@@ -260,7 +260,7 @@ func (r *Ring) Participants() []Participant {
 	}
 	var list []Participant
 	func() {
-		defer r.fault(&err)()
+		defer r.fault(&err)
 		list = r.look(time.Now())
 	}()
 	if err != nil {
@@ -353,7 +353,7 @@ func (r *Ring) Peek(n int, f func(position uint64, deliveries int, payload []byt
 		if r.closed.Load() { // order: heap
 			return ErrClosed
 		}
-		defer r.fault(&err)()
+		defer r.fault(&err)
 		c := r.c
 		c.walk(func(p, e, w uint64, s standing, length uint64) bool {
 			if len(found) >= n {
@@ -409,7 +409,7 @@ func (r *Ring) Recover(dryRun bool) (list []Recovered, err error) {
 	if !dryRun && r.seg != nil && r.seg.ReadOnly() {
 		return nil, fmt.Errorf("ring: recover %s, which is open for observing only: %w", r.Name(), fs.ErrPermission)
 	}
-	defer r.fault(&err)()
+	defer r.fault(&err)
 	c := r.c
 	held := map[int][]uint64{}
 	c.walk(func(p, e, w uint64, s standing, length uint64) bool {

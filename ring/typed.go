@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"runtime/debug"
 	"unsafe"
 
 	"github.com/cespare/xxhash/v2"
@@ -77,7 +76,7 @@ func (r *Ring) claimType(t reflect.Type, print uint64) (err error) {
 	if r.closed.Load() { // order: heap
 		return ErrClosed
 	}
-	defer r.fault(&err)()
+	defer r.fault(&err)
 	w := &r.c.ctl.typed
 	// order: Y1 acqrel, pairs Y1
 	if w.CompareAndSwap(0, print) {
@@ -213,9 +212,6 @@ func (t *TypedConsumer[T]) Close() error { return t.q.Close() }
 
 // receiveTyped fills b.
 func (q *Consumer) receiveTyped(ctx context.Context, b typedBuffer) (n int, err error) {
-	if q.guarded {
-		defer q.fault(debug.SetPanicOnFault(true), &err)
-	}
 	if !q.gate.enter(gateOpen) {
 		return 0, q.refused()
 	}
@@ -232,8 +228,7 @@ func (q *Consumer) receiveTyped(ctx context.Context, b typedBuffer) (n int, err 
 			n, err = q.poll()
 		}
 	}
-	q.leave(err)
-	return n, err
+	return q.left(n, err)
 }
 
 // tryTyped is one attempt. A run is copied in one step; other values are copied under a lease, which ends at once.

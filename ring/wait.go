@@ -179,9 +179,9 @@ func (h *handle) slept(d time.Duration) {
 	}
 }
 
-// removed says whether the ring was removed by force.
+// removed says whether the ring was removed by force, or its memory lost.
 func (c *core) removed() bool {
-	return c.ctl.removed.Load() != 0 // order: X6 acq, pairs X6
+	return c.ctl.removed.Load() != 0 || c.gone() // order: X6 acq, pairs X6
 }
 
 // await makes the pending call succeed, or says why it cannot.
@@ -206,6 +206,7 @@ func (p *Producer) awaitSpace(ctx context.Context) error {
 	}
 	p.coarse = false
 	p.spun(&s, false)
+	defer p.abandon()
 	if err := ctx.Err(); err != nil {
 		if last := p.attempt(); last != ErrFull { // there may be less than a stride
 			return last
@@ -319,6 +320,7 @@ func (q *Consumer) awaitMessage(ctx context.Context) (int, error) {
 		}
 	}
 	q.spun(&s, false)
+	defer q.abandon()
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}

@@ -20,7 +20,7 @@ const adviseChunk = 64 << 20
 // hugetlb says whether the pages come from the pool of huge pages.
 func (c *creation) hugetlb() bool { return c.o.Huge == Huge2M || c.o.Huge == Huge1G }
 
-// mapFile maps the first size bytes of a file.
+// mapFile maps the first size bytes of a file, under guard.
 func mapFile(fd int, size int64, huge HugePages, readOnly bool) (*mapping, error) {
 	prot := unix.PROT_READ
 	if !readOnly {
@@ -45,6 +45,10 @@ func mapFile(fd int, size int64, huge HugePages, readOnly bool) (*mapping, error
 			_ = unix.MunmapPtr(at, m.size)
 		}
 		return nil, os.NewSyscallError("mmap", err)
+	}
+	if err := m.guard(); err != nil {
+		_ = m.unmap()
+		return nil, err
 	}
 	if huge == Transparent {
 		_ = unix.Madvise(m.bytes(uint64(m.size)), unix.MADV_HUGEPAGE) // a wish

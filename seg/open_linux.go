@@ -7,8 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -235,7 +233,7 @@ func attach(fd int, name, path string, readOnly bool) (_ *Segment, err error) {
 	testpoint.Hit("seg.open.mapped")
 	// order: F2 acq, pairs F1. What the creator wrote before it stored ready is visible behind this load. The header was
 	// read through the descriptor before; only this load orders the accesses through the mapping.
-	err = guard(s.m, func() error {
+	err = s.m.touch(func() error {
 		if v := ready(s.m.bytes(layout.HeaderSize)).Load(); v != 1 { // order: F2 acq, pairs F1
 			return &layout.FormatError{Field: "ready", Got: v, Want: uint32(1), Err: layout.ErrCorrupt}
 		}
@@ -286,29 +284,4 @@ func readAt(fd int, b []byte) (int, error) {
 		n += k
 	}
 	return n, nil
-}
-
-// guard runs f, which touches the mapping, and turns a fault in it into an error: somebody may have truncated the file
-// since its size was checked.
-func guard(m *mapping, f func() error) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		e := recover()
-		if e == nil {
-			return
-		}
-		fault, ok := e.(interface {
-			runtime.Error
-			Addr() uintptr
-		})
-		if !ok || fault.Addr()-uintptr(m.addr) >= m.size {
-			panic(e)
-		}
-		err = &layout.FormatError{
-			Field: "file size",
-			Got:   fmt.Sprintf("smaller since it was checked (fault at byte %d)", fault.Addr()-uintptr(m.addr)),
-			Want:  "a file that stays", Err: layout.ErrCorrupt,
-		}
-	}()
-	return f()
 }

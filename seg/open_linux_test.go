@@ -92,16 +92,8 @@ func TestTruncationWhileOpeningIsAnError(t *testing.T) {
 	m, err := mapFile(s.fd, 1<<20, NoHuge, true)
 	check(t, err)
 	defer m.unmap()
-	err = guard(m, func() error { _ = ready(m.bytes(4096)).Load(); return nil })
+	err = m.touch(func() error { _ = ready(m.bytes(4096)).Load(); return nil })
 	wantIs(t, err, layout.ErrCorrupt)
-	func() {
-		defer func() {
-			if recover() == nil {
-				t.Error("a fault elsewhere was swallowed")
-			}
-		}()
-		_ = guard(m, func() error { var p *int; *p = 1; return nil })
-	}()
 }
 
 func TestOpenAsAnotherUser(t *testing.T) {

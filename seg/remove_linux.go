@@ -170,7 +170,7 @@ func callMapped(fd int, h *layout.Header, herr error, exclusive bool, o RemoveOp
 	if err != nil {
 		return err
 	}
-	err = guard(m, func() error { return call(m.bytes(h.SegmentSize), *h) })
+	err = m.touch(func() error { return call(m.bytes(h.SegmentSize), *h) })
 	if uerr := m.unmap(); err == nil && uerr != nil {
 		err = os.NewSyscallError("munmap", uerr)
 	}

@@ -4,6 +4,7 @@ package seg
 
 import (
 	"os"
+	"sync/atomic"
 
 	"github.com/cd1900cf/millrace/internal/layout"
 )
@@ -78,6 +79,12 @@ func (s *Segment) Probe(b int64) (locked bool, err error) { return false, ErrUns
 func (s *Segment) Hold(b int64) (release func(), ok bool, err error) {
 	return func() {}, false, ErrUnsupported
 }
+
+// Lost returns a word that stays 0.
+func (s *Segment) Lost() *atomic.Uintptr { return new(atomic.Uintptr) }
+
+// Unguard does nothing.
+func (s *Segment) Unguard() {}
 
 // Watch is a running watch.
 type Watch struct{}

@@ -39,15 +39,20 @@ type Segment struct {
 // mapping is a mapped range of addresses. It does not refer to its Segment, so that a cleanup can own it.
 type mapping struct {
 	addr    unsafe.Pointer
-	size    uintptr     // as mapped, at least segment_size
-	exposed atomic.Bool // never give the addresses back
+	size    uintptr        // as mapped, at least segment_size
+	exposed atomic.Bool    // never give the addresses back
+	guarded *guardRange    // under guardMu
+	fault   atomic.Uintptr // address of the first fault, noted by the handler; 0: none
 }
 
 // bytes returns the first n bytes.
 func (m *mapping) bytes(n uint64) []byte { return unsafe.Slice((*byte)(m.addr), n) }
 
 // unmap gives the addresses back. It also ends the attachment of a System V segment, wherever it was attached.
-func (m *mapping) unmap() error { return unix.MunmapPtr(m.addr, m.size) }
+func (m *mapping) unmap() error {
+	m.unguard()
+	return unix.MunmapPtr(m.addr, m.size)
+}
 
 // blank puts private zero pages over the mapping in one step: whoever still uses the addresses finds zeros and changes
 // nothing that anybody else sees.
@@ -57,6 +62,9 @@ func (m *mapping) blank() error {
 	if err != nil {
 		// With strict overcommit a writable private mapping can be refused; one that is only read is not counted.
 		_, err = unix.MmapPtr(-1, 0, m.addr, m.size, unix.PROT_READ, flags)
+	}
+	if err == nil {
+		m.unguard() // nothing can fault any more
 	}
 	return err
 }
@@ -90,6 +98,13 @@ func (s *Segment) ReadOnly() bool { return s.readOnly }
 // Sealed says whether the memory cannot shrink under the mapping, so that no access can fault: true for System V and
 // for a sealed memfd.
 func (s *Segment) Sealed() bool { return s.sealed }
+
+// Lost returns a word that is 0 until an access to the mapping faults, because somebody truncated the file. Then the whole mapping is private zeros, for
+// good, and the word is not 0 for whoever has read one of them.
+func (s *Segment) Lost() *atomic.Uintptr { return &s.m.fault }
+
+// Unguard lets the next fault in the mapping end the process by SIGBUS.
+func (s *Segment) Unguard() { s.m.unguard() }
 
 // Expose says that slices of the mapping were handed to code that may use them after Close. The addresses are then
 // never given back; what they show after Close is private to this process and begins as zeros.

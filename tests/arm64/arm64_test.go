@@ -61,17 +61,14 @@ var beyond = map[string][][2]string{
 	"seg": {
 		{"TestHugePages", "maps of huge pages"},
 		{"TestTransparentHugePages", "smaps of its own memory"},
-		{"TestTruncationWhileOpeningIsAnError", "SIGBUS that a program can recover from"},
 		{"TestLockEndsWithItsProcess", "start of /proc/self/exe"},
 		{"TestLockAcrossPIDNamespaces", "start of /proc/self/exe"},
 		{"TestOpenAsAnotherUser", "start of /proc/self/exe"},
 		{"TestMemfdIsHandedOnByDescriptor", "start of /proc/self/exe"},
 		{"TestRemoveRefusesWhileAnotherProcessIsAttached", "start of /proc/self/exe"},
+		{"TestFaultsThatEndTheProcess", "start of /proc/self/exe"},
 		{"TestCreationRace", "start of /proc/self/exe"},
 		{"TestKilledCreators", "start of /proc/self/exe"},
-	},
-	"ring": {
-		{"TestBrokenHandleEndsAsADeath", "SIGBUS that a program can recover from"},
 	},
 }
 
