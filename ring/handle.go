@@ -49,6 +49,7 @@ type handle struct {
 	waiter   *futex.Waiter
 	spin     time.Duration // how long it paid to spin
 	distance int           // extra pauses before the first attempt of a spin
+	apart    int           // MPMC: pauses between two looks of a spin
 	alone    bool          // nobody can run beside this goroutine
 	crowded  bool          // at the last sleep there were as many on the other side as there are processors
 	looked   time.Time     // last look for the dead by a Try call

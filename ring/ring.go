@@ -359,6 +359,9 @@ func (r *Ring) join(who role, h *handle, q *futex.Queue) (err error) {
 	*h = handle{unguarded: h.unguarded, c: r.c, ring: r, me: r.c.participant(id), id: uint32(id), kind: role, lock: lock, waiter: futex.NewWaiter(q),
 		spsc: r.c.kind == SPSC, fenced: publishes() == layout.PublishFenced,
 		alone: runtime.NumCPU() == 1 || runtime.GOMAXPROCS(0) == 1}
+	if !h.spsc {
+		h.apart = futex.Pauses(lookApart)
+	}
 	r.handles = append(r.handles, h)
 	r.closers = append(r.closers, who.Close)
 	err = who.adopt()

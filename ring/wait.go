@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cd1900cf/millrace/futex"
+	"github.com/cd1900cf/millrace/internal/atomicx"
 	"github.com/cd1900cf/millrace/internal/layout"
 )
 
@@ -30,7 +31,8 @@ const (
 
 	spinLeast  = 20 * time.Microsecond  // spinning that is always done: parking costs as much (W2, and the look around)
 	spinMost   = 100 * time.Microsecond // and while it pays, or while those who sleep are woken sooner than that
-	watchLoads = 256                    // loads of one word before anything else is tried
+	watchLooks = 256                    // looks at one word before anything else is tried,
+	lookApart  = 16 * time.Nanosecond   // so far apart in an MPMC ring: a producer writes the word twice, and should not lose its line in between
 	spinHot    = 32                     // attempts without a pause: on some processors one takes half as long as the news
 	spinClose  = 64                     // attempts that follow each other closely
 	spinLook   = 16                     // attempts between two looks at the clock, behind spinClose
@@ -43,6 +45,7 @@ const (
 type spinner struct {
 	attempts int
 	first    int  // pauses before the first attempt
+	apart    int  // pauses before the ones that follow
 	crowded  bool // others want this core
 	start    time.Time
 	budget   time.Duration
@@ -53,7 +56,7 @@ func (h *handle) spinning() spinner {
 	if h.alone {
 		return spinner{}
 	}
-	return spinner{budget: max(spinLeast, h.spin), first: h.distance, crowded: h.crowded}
+	return spinner{budget: max(spinLeast, h.spin), first: h.distance, apart: h.apart, crowded: h.crowded}
 }
 
 // more lets a little time pass; false when the time for spinning is up. It never yields to Go's scheduler, which is dear for a goroutine
@@ -80,6 +83,7 @@ func (s *spinner) more() bool {
 	case s.attempts == 1:
 		futex.Pause(s.first)
 	case s.attempts <= spinHot:
+		futex.Pause(s.apart)
 	case s.attempts <= spinClose:
 		futex.Pause(1)
 	default:
@@ -97,8 +101,9 @@ func (q *Consumer) nothing(w, h uint64) bool {
 	return w == freeWord(h) || stateOf(w) == stateClaimed
 }
 
-// watch looks at the state word of the own position while no message is there, for a microsecond at most, and says whether one of one slot came.
-// It is the first part of a spin: nothing but loads, so that the news of a message is in use as soon as it is there.
+// watch looks at the state word of the own position while no message is there, for some microseconds at most, and says whether one of one slot came.
+// It is the first part of a spin: nothing but loads, so that the news of a message is in use as soon as it is there. In an MPMC ring, where a CAS on that
+// word follows, each look takes the line for writing at once.
 func (q *Consumer) watch(ctx context.Context) bool {
 	h := q.pos
 	word, want := q.c.state(h), q.fresh(h)
@@ -107,8 +112,14 @@ func (q *Consumer) watch(ctx context.Context) bool {
 		return false
 	}
 	futex.Pause(q.distance)
-	for i := range watchLoads {
-		w := word.Load() // order: D1 acq, pairs S4; C2 acq, pairs P6
+	for i := range watchLooks {
+		var w uint64
+		if q.spsc {
+			w = word.Load() // order: D1 acq, pairs S4
+		} else {
+			futex.Pause(q.apart)
+			w = atomicx.LoadToWrite(word) // order: C2 acq, pairs P6
+		}
 		if w == want {
 			q.keepDistance(i == 0)
 			return true

@@ -16,3 +16,6 @@ func StoreRelaxed(p *atomic.Uint64, v uint64) { p.Store(v) }
 
 // StoreRelease32 is StoreRelease for a word of 32 bits.
 func StoreRelease32(p *uint32, v uint32) { atomic.StoreUint32(p, v) }
+
+// LoadToWrite loads a word that is about to be written. It is an acquire load.
+func LoadToWrite(p *atomic.Uint64) uint64 { return p.Load() }
