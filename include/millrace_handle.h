@@ -36,6 +36,7 @@ typedef struct mr_handle {
 	struct mr_handle *next, **link;
 	mr_blockage blocked, stalled;
 	int64_t spin, looked; /* how long it paid to spin; last look for the dead by a try call */
+	unsigned apart;       /* MPMC: pauses between two looks of a spin */
 	unsigned distance;    /* extra pauses before the first attempt of a spin */
 	uint32_t roster, peer;
 } mr_handle;

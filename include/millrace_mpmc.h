@@ -130,6 +130,8 @@ MR_FAST int mr_mpmc_send(mr_producer *p, const void *data, uint64_t n)
 	if (mr_unlikely(n > c->slot_size))
 		return mr_mpmc_send_large(p, data, n);
 	uint64_t head, word, t = p->pos;
+	if (n > c->inline_size)
+		mr_prefetch_write(mr_cell(c, t)); /* so that it comes together with the entry */
 	/* order: P3 acqrel, pairs C4 C5 L3 (acquire: the consumer has read the payload that is overwritten next) and C2 */
 	if (mr_unlikely(!mr_cas(mr_state(c, t), mr_free_word(t), mr_claimed_word(t + 1, p->h.id)))) {
 		int status = mr_claim(p, 1, &head, &t);

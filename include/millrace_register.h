@@ -93,6 +93,7 @@ MR_SLOW int mr_register(mr_ring *r, mr_handle *h, int role)
 	h->me = &r->c.table[id];
 	h->fenced = mr_publishes() == MILLRACE_PUBLISH_FENCED;
 	h->alone = sysconf(_SC_NPROCESSORS_ONLN) == 1;
+	h->apart = h->c.kind == MR_MPMC ? mr_pauses(MR_LOOK_APART) : 0;
 	mr_begin(&r->c, id, role);
 	mr_lock_process();
 	h->next = r->handles;

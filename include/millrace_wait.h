@@ -17,7 +17,8 @@
 #define MR_SPIN_MOST INT64_C(100000) /* and while it pays, or while those who sleep are woken sooner than that */
 
 enum {
-	MR_WATCH_LOADS = 256, /* loads of one word before anything else is tried */
+	MR_WATCH_LOOKS = 256, /* looks at one word before anything else is tried, */
+	MR_LOOK_APART = 16,   /* so many nanoseconds apart in an MPMC ring */
 	MR_SPIN_HOT = 32,     /* attempts without a pause: on some processors one takes half as long as the news */
 	MR_SPIN_CLOSE = 64,   /* attempts that follow each other closely */
 	MR_SPIN_LOOK = 16,    /* attempts between two looks at the clock, behind those */
@@ -28,6 +29,23 @@ typedef struct mr_spinner {
 	unsigned attempts;
 	int64_t start, budget;
 } mr_spinner;
+
+/* How many pauses take about ns, at least 1: one takes 1 to 140 cycles, by processor. */
+MR_SLOW unsigned mr_pauses(int64_t ns)
+{
+	enum { TIMED = 100 };
+	int64_t best = INT64_MAX; /* when nothing disturbs them */
+	for (int i = 0; i < 3; i++) {
+		const int64_t start = mr_monotonic();
+		for (int j = 0; j < TIMED; j++)
+			mr_pause();
+		const int64_t took = mr_monotonic() - start;
+		if (took > 0 && took < best)
+			best = took;
+	}
+	const int64_t n = TIMED * ns / best;
+	return n < 1 ? 1 : (unsigned)n;
+}
 
 /* Lets a little time pass; false when the time for spinning is up. On one core there is nobody to spin for. */
 MR_FAST bool mr_spin_more(mr_spinner *s, const mr_handle *h)
@@ -40,7 +58,7 @@ MR_FAST bool mr_spin_more(mr_spinner *s, const mr_handle *h)
 		s->start = mr_monotonic();
 	else if (s->attempts > MR_SPIN_CLOSE && s->attempts % MR_SPIN_LOOK == 0 && mr_monotonic() - s->start > s->budget)
 		return false;
-	const unsigned pauses = s->attempts == 1 ? h->distance : s->attempts <= MR_SPIN_HOT ? 0 : s->attempts <= MR_SPIN_CLOSE ? 1 : 4;
+	const unsigned pauses = s->attempts == 1 ? h->distance : s->attempts <= MR_SPIN_HOT ? h->apart : s->attempts <= MR_SPIN_CLOSE ? 1 : 4;
 	for (unsigned i = 0; i < pauses; i++)
 		mr_pause();
 	return true;
@@ -58,8 +76,9 @@ MR_FAST void mr_keep_distance(mr_handle *h, bool close)
 }
 
 /*
- * Looks at the state word of the own position until there is a message of one slot, for a microsecond at most. The first part of a spin: nothing but loads, so
- * that the news of a message is in use as soon as it is there.
+ * Looks at the state word of the own position until there is a message of one slot, for some microseconds at most. The first part of a spin: nothing but
+ * loads, so that the news of a message is in use as soon as it is there. In an MPMC ring, where a CAS on that word follows, each look takes the line for
+ * writing at once, and they are a bit apart: a producer writes the word twice, and should not lose its line in between.
  */
 MR_SLOW bool mr_watch(mr_consumer *q)
 {
@@ -71,7 +90,12 @@ MR_SLOW bool mr_watch(mr_consumer *q)
 	for (unsigned i = 0; i < q->h.distance; i++)
 		mr_pause();
 	const uint64_t was = mr_load_acq(word); /* order: D1 acq, pairs S4; C2 acq, pairs P6 */
-	for (unsigned i = 0; i < MR_WATCH_LOADS; i++) {
+	for (unsigned i = 0; i < MR_WATCH_LOOKS; i++) {
+		if (c->kind == MR_MPMC && i > 0) {
+			for (unsigned j = 0; j < q->h.apart; j++)
+				mr_pause();
+			mr_prefetch_write(word);
+		}
 		const uint64_t w = mr_load_acq(word); /* order: D1 acq, pairs S4; C2 acq, pairs P6 */
 		if (w == want) {
 			mr_keep_distance(&q->h, i == 0);

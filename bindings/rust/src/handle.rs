@@ -70,7 +70,7 @@ impl Handle {
             broken: None,
             lock,
             stop: Arc::default(),
-            spin: Spin::new(),
+            spin: Spin::new(shared.core.spsc),
             looked: None,
             roster: 0,
             peer: 0,

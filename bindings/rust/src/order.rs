@@ -52,6 +52,18 @@ pub(crate) fn load<W: Word>(w: &W) -> W::Value {
     w.get(Ordering::Acquire)
 }
 
+/// Asks for the cache line of a word for writing, so that nobody else has it, and does not wait for it. It orders nothing.
+#[inline(always)]
+pub(crate) fn prefetch_to_write(w: &AtomicU64) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a prefetch does nothing that the program can see.
+    unsafe {
+        core::arch::asm!("prefetchw [{}]", in(reg) w, options(nostack, preserves_flags))
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = w;
+}
+
 /// rlx: F0 P4 S3 D2 R3 X2 (ended) V6 (held, ended). What comes later publishes it.
 #[inline(always)]
 pub(crate) fn write<W: Word>(w: &W, v: W::Value) {

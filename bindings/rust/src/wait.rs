@@ -27,7 +27,8 @@ pub(crate) const STALL_AFTER: Duration = Duration::from_millis(100);
 
 const SPIN_LEAST: Duration = Duration::from_micros(20); // always done: parking costs as much
 const SPIN_MOST: Duration = Duration::from_micros(60); // and while it pays
-const WATCH_LOADS: u32 = 256; // loads of one word before anything else is tried
+const WATCH_LOOKS: u32 = 256; // looks at one word before anything else is tried,
+const LOOK_APART: u128 = 16; // so many nanoseconds apart in an MPMC ring
 const SPIN_HOT: u32 = 32; // attempts without a pause: on some processors one takes half as long as the news
 const SPIN_CLOSE: u32 = 64; // attempts that follow each other closely
 const SPIN_LOOK: u32 = 16; // attempts between two looks at the clock, behind those
@@ -38,25 +39,32 @@ const SPIN_FAR: u32 = 15; // most extra pauses before the first attempt
 pub(crate) struct Spin {
     budget: Duration,
     distance: u32,
+    /// Pauses between two looks at a word that is about to be written. A producer writes the word of an MPMC ring twice, and should not lose its
+    /// line in between.
+    apart: u32,
 }
 
 impl Spin {
-    pub(crate) fn new() -> Spin {
-        Spin { budget: Duration::ZERO, distance: 0 }
+    pub(crate) fn new(spsc: bool) -> Spin {
+        Spin { budget: Duration::ZERO, distance: 0, apart: if spsc { 0 } else { pauses(LOOK_APART) } }
     }
 
     fn keep_distance(&mut self, close: bool) {
         self.distance = if close { (2 * self.distance + 1).min(SPIN_FAR) } else { self.distance / 2 };
     }
 
-    /// Looks at a state word until it is `want`, for a microsecond at most. The first part of a spin: nothing but loads, so that the news of a
-    /// message is in use as soon as it is there.
+    /// Looks at a state word until it is `want`, for some microseconds at most. The first part of a spin: nothing but loads, so that the news of
+    /// a message is in use as soon as it is there. In an MPMC ring, where a CAS on that word follows, each look takes the line for writing at once.
     pub(crate) fn watch(&mut self, word: &AtomicU64, was: u64, want: u64) -> bool {
         if alone() {
             return false;
         }
         (0..self.distance).for_each(|_| std::hint::spin_loop());
-        for i in 0..WATCH_LOADS {
+        for i in 0..WATCH_LOOKS {
+            if self.apart > 0 {
+                (0..self.apart).for_each(|_| std::hint::spin_loop());
+                order::prefetch_to_write(word);
+            }
             let w = order::load(word); // D1, C2
             if w == want {
                 self.keep_distance(i == 0);
@@ -75,7 +83,7 @@ impl Spin {
         if alone() {
             return false; // there is nobody to spin for
         }
-        let (budget, first) = (spin(h).budget.max(SPIN_LEAST), spin(h).distance);
+        let (budget, first, apart) = (spin(h).budget.max(SPIN_LEAST), spin(h).distance, spin(h).apart);
         let mut start = None;
         let mut attempts = 0;
         loop {
@@ -88,7 +96,7 @@ impl Spin {
             }
             let pauses = match attempts {
                 1 => first,
-                _ if attempts <= SPIN_HOT => 0,
+                _ if attempts <= SPIN_HOT => apart,
                 _ if attempts <= SPIN_CLOSE => 1,
                 _ => 4,
             };
@@ -101,9 +109,24 @@ impl Spin {
             }
         }
         let s = spin(h);
-        *s = Spin { budget: s.budget / 2, distance: 0 };
+        *s = Spin { budget: s.budget / 2, distance: 0, apart };
         false
     }
+}
+
+/// How many pauses take about `ns`, at least 1: one takes 1 to 140 cycles, by processor.
+fn pauses(ns: u128) -> u32 {
+    const TIMED: u32 = 100;
+    static TOOK: OnceLock<u128> = OnceLock::new();
+    let took = *TOOK.get_or_init(|| {
+        let one = |_| {
+            let start = Instant::now();
+            (0..TIMED).for_each(|_| std::hint::spin_loop());
+            start.elapsed().as_nanos()
+        };
+        (0..5).map(one).min().unwrap_or(0).max(1)
+    });
+    (u128::from(TIMED) * ns / took).clamp(1, 1000) as u32
 }
 
 /// Whether there is one processor only.
