@@ -10,8 +10,8 @@ import (
 )
 
 // The fast path: one message of one slot, nobody asleep, nothing in the way. Send and Receive are the steps of spsc.go and mpmc.go for this case,
-// for both kinds of ring, in one function without a call but that of a large copy: between two cores that pass small messages the calls themselves
-// are what limits. Everything else leaves before it has changed anything, and takes sendSlow and receiveSlow.
+// for both kinds of ring, in one function without a call but that of a large copy: between two cores that pass small messages the calls themselves are
+// what limits. Everything else leaves before it has changed anything, and takes sendSlow and receiveSlow.
 //
 // Invariant: what is done here is what spscSend and mpmcSend, spscReceive and mpmcReceive would do, in the same order.
 
@@ -56,6 +56,8 @@ func (p *Producer) Send(ctx context.Context, msg []byte) error {
 		copy32(at, from, n)
 	case n-8 <= 56:
 		copy64(at, from, n)
+	case n-8 <= 504:
+		copy512(at, from, n)
 	default:
 		put(at, msg)
 	}
@@ -71,11 +73,8 @@ func (p *Producer) Send(ctx context.Context, msg []byte) error {
 	}
 	bump(&p.me.sent, 1)
 	testpoint.Either(p.spsc, "", "P7 counted")
-	if c.ctl.notEmpty.pending() { // order: N1 sc, pairs W1
-		p.wake(&c.ctl.notEmpty, 1)
-	}
-	if c.gone() {
-		return p.lose()
+	if c.ctl.notEmpty.pending() || c.gone() { // order: N1 sc, pairs W1
+		return p.sent()
 	}
 	p.gate.leave(gateOpen)
 	return nil
@@ -119,6 +118,8 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 		copy32(to, at, n)
 	case n-8 <= 56:
 		copy64(to, at, n)
+	case n-8 <= 504:
+		copy512(to, at, n)
 	default:
 		copy(buf, view(at, n))
 	}
@@ -148,17 +149,26 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 	q.last = Delivery{Position: h, Deliveries: 1}
 	bump(&q.me.received, 1)
 	testpoint.Either(q.spsc, "", "C6 counted")
-	if c.ctl.notFull.pending() { // order: N1 sc, pairs W1; C4 is the fence in an MPMC ring
-		q.wakeAll(&c.ctl.notFull)
-	}
-	if c.gone() {
-		return 0, q.lose()
+	if c.ctl.notFull.pending() || c.gone() { // order: N1 sc, pairs W1; C4 is the fence in an MPMC ring
+		return q.took(n)
 	}
 	q.gate.leave(gateOpen)
 	return int(n), nil
 }
 
-// copy16 copies 8 to 16 bytes as two words, which may overlap each other. A call of the runtime's copy would cost as much as the rest of a Send.
+// sent ends a Send after which somebody is to be woken, or during which the segment was lost.
+func (p *Producer) sent() error {
+	p.wake(&p.c.ctl.notEmpty, 1)
+	return p.leave(nil)
+}
+
+// took ends a Receive of n bytes in the same way.
+func (q *Consumer) took(n uint64) (int, error) {
+	q.wakeAll(&q.c.ctl.notFull)
+	return q.left(int(n), nil)
+}
+
+// copy16 copies 8 to 16 bytes, as words that may overlap each other. A call of the runtime's copy would cost as much as the rest of a Send.
 func copy16(to, from unsafe.Pointer, n uint64) {
 	*(*uint64)(to) = *(*uint64)(from)
 	*(*uint64)(unsafe.Add(to, n-8)) = *(*uint64)(unsafe.Add(from, n-8))
@@ -176,4 +186,19 @@ func copy64(to, from unsafe.Pointer, n uint64) {
 	*(*[16]byte)(unsafe.Add(to, 16)) = *(*[16]byte)(unsafe.Add(from, 16))
 	*(*[16]byte)(unsafe.Add(to, n-32)) = *(*[16]byte)(unsafe.Add(from, n-32))
 	*(*[16]byte)(unsafe.Add(to, n-16)) = *(*[16]byte)(unsafe.Add(from, n-16))
+}
+
+// copy512 copies 64 to 512 bytes.
+func copy512(to, from unsafe.Pointer, n uint64) {
+	for left := n - 64; ; {
+		*(*[16]byte)(to) = *(*[16]byte)(from)
+		*(*[16]byte)(unsafe.Add(to, 16)) = *(*[16]byte)(unsafe.Add(from, 16))
+		*(*[16]byte)(unsafe.Add(to, 32)) = *(*[16]byte)(unsafe.Add(from, 32))
+		*(*[16]byte)(unsafe.Add(to, 48)) = *(*[16]byte)(unsafe.Add(from, 48))
+		if left == 0 {
+			return
+		}
+		step := min(left, 64) // the last step may overlap the one before
+		to, from, left = unsafe.Add(to, step), unsafe.Add(from, step), left-step
+	}
 }

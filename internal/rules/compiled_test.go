@@ -18,11 +18,47 @@ import (
 type instruction struct {
 	symbol, file string
 	line         int
+	address      string
 	text         string
 }
 
 // asmLine is "file:line  address  code  text".
-var asmLine = regexp.MustCompile(`^\s*(\S+):(\d+)\s+0x[0-9a-f]+\s+[0-9a-f]+\s+([^\t]*)`)
+var asmLine = regexp.MustCompile(`^\s*(\S+):(\d+)\s+(0x[0-9a-f]+)\s+[0-9a-f]+\s+([^\t]*)`)
+
+// jump is a jump to an address; a plain one never goes on behind itself.
+var jump = regexp.MustCompile(`^(J[A-Z]+) (0x[0-9a-f]+)$`)
+
+// reachable returns which instructions of the symbol can come after instruction n.
+func reachable(code []instruction, n int) map[int]bool {
+	symbol, at := code[n].symbol, map[string]int{}
+	for i, c := range code {
+		if c.symbol == symbol {
+			at[c.address] = i
+		}
+	}
+	seen := map[int]bool{}
+	for todo := []int{n}; len(todo) > 0; {
+		i := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		j := jump.FindStringSubmatch(code[i].text)
+		next := []int{i + 1}
+		switch {
+		case j != nil && j[1] == "JMP":
+			next = []int{at[j[2]]}
+		case j != nil:
+			next = append(next, at[j[2]])
+		case strings.HasPrefix(code[i].text, "RET"):
+			next = nil
+		}
+		for _, k := range next {
+			if k < len(code) && code[k].symbol == symbol && !seen[k] {
+				seen[k] = true
+				todo = append(todo, k)
+			}
+		}
+	}
+	return seen
+}
 
 var toMemory = regexp.MustCompile(`^MOVQ [A-Z0-9]+, [^ ]*\(`)
 
@@ -52,11 +88,11 @@ func disassemble(t *testing.T) (list []instruction) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		file, text := m[1], strings.TrimSpace(m[3])
+		file, text := m[1], strings.TrimSpace(m[4])
 		if i := strings.Index(l, "R_CALL:"); i >= 0 {
 			text += " " + l[i:]
 		}
-		list = append(list, instruction{symbol, file, n, text})
+		list = append(list, instruction{symbol, file, n, m[3], text})
 	}
 	return list
 }
@@ -113,25 +149,35 @@ func TestReleaseStoresAreStores(t *testing.T) {
 	}
 
 	for _, name := range []string{"(*Producer).Send", "(*Consumer).Receive"} {
-		copied, length, published := 0, 0, 0
+		var copies, lengths, published []int
 		for n, i := range code {
 			if !strings.HasSuffix(i.symbol, "ring."+name) {
 				continue
 			}
 			switch {
 			case strings.Contains(i.text, "runtime.memmove"), i.file == "fast.go" && strings.HasPrefix(i.text, "MOVUPS X"):
-				copied = n
-			case at(i, relaxed) && length == 0:
-				length = n
-			case at(i, release) && published == 0:
-				published = n
+				copies = append(copies, n)
+			case at(i, relaxed) && len(lengths) == 0: // later ones are counters
+				lengths = append(lengths, n)
+			case at(i, release) && len(published) == 0:
+				published = append(published, n)
 			}
 		}
-		if copied == 0 || length == 0 || published == 0 {
-			t.Fatalf("%s: the copy is at %d, the length at %d, the release store at %d: the rule looks in the wrong place", name, copied, length, published)
+		if len(copies) < 10 || len(lengths) == 0 || len(published) == 0 {
+			t.Fatalf("%s: copies at %d, the length at %d, the release store at %d: the rule looks in the wrong place", name, copies, lengths, published)
 		}
-		if copied > published || name == "(*Producer).Send" && length > published {
-			t.Errorf("%s: compiled, the copy is at %d, the length at %d, the release store at %d", name, copied, length, published)
+		before := copies
+		if name == "(*Producer).Send" {
+			before = append(before, lengths...)
+		}
+		after := reachable(code, published[0])
+		for _, n := range before {
+			if after[n] {
+				t.Errorf("%s: %s (line %d) can come after the release store that publishes it", name, code[n].text, code[n].line)
+			}
+			if !reachable(code, n)[published[0]] {
+				t.Errorf("%s: %s (line %d) does not lead to the release store", name, code[n].text, code[n].line)
+			}
 		}
 	}
 }
