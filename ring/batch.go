@@ -65,12 +65,15 @@ func (p *Producer) SendBatch(ctx context.Context, msgs [][]byte) (done int, err 
 	if !p.gate.enter(gateOpen) {
 		return 0, p.refused()
 	}
-	if p.spsc && p.spscRunOf(msgs) {
-		done = len(msgs)
-	} else {
+	if !p.spsc || !p.spscRunOf(msgs) {
 		done, err = p.sendParts(ctx, batch{msgs: msgs})
+		return p.left(done, err)
 	}
-	return p.left(done, err)
+	if p.c.gone() {
+		return 0, p.lose()
+	}
+	p.gate.leave(gateOpen)
+	return len(msgs), nil
 }
 
 // TrySendBatch commits the longest prefix of msgs that fits and returns its length; with ErrFull when that is not all. Blocks: never.
@@ -81,12 +84,15 @@ func (p *Producer) sendValues(ctx context.Context, base unsafe.Pointer, size uin
 	if !p.gate.enter(gateOpen) {
 		return 0, p.refused()
 	}
-	if p.spsc && p.spscRunOfValues(base, size, uint64(n)) {
-		done = n
-	} else {
+	if !p.spsc || !p.spscRunOfValues(base, size, uint64(n)) {
 		done, err = p.sendParts(ctx, batch{base: base, size: size, count: n})
+		return p.left(done, err)
 	}
-	return p.left(done, err)
+	if p.c.gone() {
+		return 0, p.lose()
+	}
+	p.gate.leave(gateOpen)
+	return n, nil
 }
 
 // sendParts sends b in parts, and waits for the room that each of them needs.
@@ -408,7 +414,11 @@ func (q *Consumer) ReceiveBatch(ctx context.Context, bufs [][]byte) (n int, err 
 			n, err = q.poll()
 		}
 	}
-	return q.left(n, err)
+	if err != nil || q.c.gone() {
+		return q.left(n, err)
+	}
+	q.gate.leave(gateOpen)
+	return n, nil
 }
 
 // TryReceiveBatch is ReceiveBatch, or returns ErrEmpty, or io.EOF. Blocks: never.
@@ -419,14 +429,8 @@ func (q *Consumer) tryReceiveBatch(bufs [][]byte) (int, error) {
 	if !q.spsc {
 		return q.mpmcReceiveBatch(bufs)
 	}
-	if r := q.spscRun(); r.h != r.e {
-		n := min(r.e-r.h, uint64(len(bufs)))
-		if n = q.c.drain(bufs[:n], r.h, r.length); n == 0 {
-			return 0, errShortBuffer
-		}
-		testpoint.Hit("D3")
-		q.consumedRun(r, n)
-		return int(n), nil
+	if n, err := q.receiveRun(bufs, typedBuffer{}); n != 0 || err != nil {
+		return int(n), err
 	}
 	for i, buf := range bufs {
 		n, err := q.spscReceive(buf[:cap(buf)])

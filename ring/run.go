@@ -15,12 +15,12 @@ import (
 // in slots that nobody reads. It is spscRun with one look at each message.
 func (p *Producer) spscRunOf(msgs [][]byte) bool {
 	c, t, n := p.c, p.pos, uint64(len(msgs))
-	if !p.runFits(n) {
+	if n < 2 || n > c.maxSlots || t+n-p.limit > c.slots && !p.strideCame(n) {
 		return false
 	}
 	size := uint64(len(msgs[0]))
 	first := min(n, c.slots-t&c.mask)
-	if size > c.slotSize || !c.fill(c.cell(t), msgs[:first], size) || !c.fill(c.data, msgs[first:], size) {
+	if size > c.slotSize || !c.fill(c.cell(t), msgs[:first], size) || first != n && !c.fill(c.data, msgs[first:], size) {
 		return false
 	}
 	testpoint.Hit("S3 payload")
@@ -31,7 +31,7 @@ func (p *Producer) spscRunOf(msgs [][]byte) bool {
 // spscRunOfValues publishes n values of the size of a slot as one run, if there is room.
 func (p *Producer) spscRunOfValues(base unsafe.Pointer, size, n uint64) bool {
 	c, t := p.c, p.pos
-	if size != c.slotSize || !p.runFits(n) {
+	if size != c.slotSize || n < 2 || n > c.maxSlots || t+n-p.limit > c.slots && !p.strideCame(n) {
 		return false
 	}
 	c.putValues(t, base, n)
@@ -42,24 +42,17 @@ func (p *Producer) spscRunOfValues(base unsafe.Pointer, size, n uint64) bool {
 
 // putValues copies n values of the size of a slot into the cells from t on.
 func (c *core) putValues(t uint64, base unsafe.Pointer, n uint64) {
+	row := c.slots - t&c.mask // cells up to the end of the ring
 	values := view(base, n*c.slotSize)
-	first, second := c.cells(t, int(n))
-	if copy(first, values); len(second) > 0 {
-		copy(second, values[len(first):])
+	if k := copy(view(c.cell(t), row*c.slotSize), values); n > row {
+		copy(view(c.data, (n-row)*c.slotSize), values[k:])
 	}
 }
 
-// runFits says whether n messages of one slot each can be a run, and whether there is room for it that was given back in strides.
-func (p *Producer) runFits(n uint64) bool {
-	if n < 2 || n > p.c.maxSlots {
-		return false
-	}
-	e := p.pos + n
-	if e-p.limit <= p.c.slots {
-		return true
-	}
+// strideCame says whether room for n slots was given back meanwhile, in strides.
+func (p *Producer) strideCame(n uint64) bool {
 	p.coarse = true
-	err := p.room(e)
+	err := p.room(p.pos + n)
 	p.coarse = false
 	return err == nil
 }
@@ -115,75 +108,84 @@ func (p *Producer) spscRun(b batch, n int) {
 	p.publishRun(t, uint64(n), size)
 }
 
-// publishRun publishes n messages of size bytes, whose payload is in the cells from t on.
+// publishRun publishes n messages of size bytes, whose payload is in the cells from t on: S3..S6 in one function.
 func (p *Producer) publishRun(t, n, size uint64) {
-	e := p.c.entry(t)
+	c, next := p.c, t+n
+	e := c.entry(t)
 	atomicx.StoreRelaxed(&e.length, size|layout.FlagRun) // order: S3 rlx, pairs D2: published by S4
 	testpoint.Hit("S3")
-	publish(&e.state, spscReadyWord(t+n, 0), p.fenced) // order: S4 rel, pairs D1 and N1
+	publish(&e.state, spscReadyWord(next, 0), p.fenced) // order: S4 rel, pairs D1 and N1
 	testpoint.Hit("S4")
-	p.committed(t+n, n)
+	if p.hinted/hintEvery != next/hintEvery || c.slots <= hintSmall {
+		p.hinted = next
+		atomicx.StoreRelease(&c.ctl.producerPosition, next) // order: S5 rel, pairs S5
+		testpoint.Hit("S5")
+	}
+	p.pos = next
+	bump(&p.me.sent, n)
+	if c.ctl.notEmpty.pending() { // order: N1 sc, pairs W1
+		p.wake(&c.ctl.notEmpty, n)
+	}
 }
 
-// cells returns the data cells of n positions from t on: up to the end of the ring, and from its start.
-func (c *core) cells(t uint64, n int) (first, second []byte) {
-	k := min(uint64(n), c.slots-t&c.mask)
-	return view(c.cell(t), k*c.slotSize), view(c.data, (uint64(n)-k)*c.slotSize)
-}
-
-// run is what is left of a run at the consumer's position: the messages [h, e), of length bytes each, in the data cells from h on.
-type run struct{ h, e, length uint64 }
-
-// spscRun finds the run at the own position; it is empty when there is none. Nothing is taken.
-func (q *Consumer) spscRun() run {
-	c, h := q.c, q.pos
-	if int64(q.runEnd-h) > 0 {
-		return run{h, q.runEnd, q.runLength}
+// receiveRun copies the first messages of the run at the own position into bufs, or as values into v when there are no bufs, and receives them in one step,
+// D1..D6. It gets none where there is no run, or one of other values.
+func (q *Consumer) receiveRun(bufs [][]byte, v typedBuffer) (uint64, error) {
+	c, h, e, length := q.c, q.pos, q.runEnd, q.runLength
+	if int64(e-h) <= 0 {
+		ent := c.entry(h)
+		w := ent.state.Load() // order: D1 acq, pairs S4
+		var ok bool
+		if e, ok = spscEnd(w, h, c.slots); !ok {
+			return 0, nil
+		}
+		length = ent.length.Load() ^ layout.FlagRun // order: D2 rlx, pairs S3: ordered by D1
+		if length > c.slotSize || givenBack(w) != 0 {
+			return 0, nil
+		}
+		atomicx.Prefetch(unsafe.Pointer(c.entry(e)), 1) // where the next one begins
 	}
-	ent := c.entry(h)
-	w := ent.state.Load() // order: D1 acq, pairs S4
-	e, ok := spscEnd(w, h, c.slots)
-	if !ok {
-		return run{}
-	}
-	length := ent.length.Load() ^ layout.FlagRun // order: D2 rlx, pairs S3: ordered by D1
-	if length > c.slotSize || givenBack(w) != 0 {
-		return run{}
-	}
-	atomicx.Prefetch(unsafe.Pointer(c.entry(e)), 1) // where the next one begins
-	return run{h, e, length}
-}
-
-// spscRunToValues copies the values of a run into b and receives them, in one step; none when there is no run of such values.
-func (q *Consumer) spscRunToValues(b typedBuffer) int {
-	c := q.c
-	if b.size != c.slotSize {
-		return 0
-	}
-	r := q.spscRun()
-	if r.h == r.e || r.length != b.size {
-		return 0
-	}
-	n := min(r.e-r.h, uint64(b.count))
-	first, second := c.cells(r.h, int(n))
-	values := view(b.base, n*b.size)
-	if copy(values, first); len(second) > 0 {
-		copy(values[len(first):], second)
+	row := c.slots - h&c.mask // cells up to the end of the ring
+	n := e - h
+	switch {
+	case bufs != nil:
+		bufs = bufs[:min(n, uint64(len(bufs)))]
+		if n = uint64(len(bufs)); n <= row {
+			n = c.drain(bufs, c.cell(h), length)
+		} else if n = c.drain(bufs[:row], c.cell(h), length); n == row {
+			n += c.drain(bufs[row:], c.data, length)
+		}
+		if n == 0 {
+			return 0, errShortBuffer
+		}
+	case length == v.size && length == c.slotSize:
+		n = min(n, uint64(v.count))
+		values := view(v.base, n*length)
+		if k := copy(values, view(c.cell(h), row*length)); n > row {
+			copy(values[k:], view(c.data, (n-row)*length))
+		}
+	default:
+		return 0, nil
 	}
 	testpoint.Hit("D3")
-	q.consumedRun(r, n)
-	return int(n)
-}
-
-// consumedRun ends the receipt by copying of the first n messages of a run, which is one step as well.
-func (q *Consumer) consumedRun(r run, n uint64) {
-	if r.h+n != r.e && q.runEnd != r.e {
-		q.enterRun(r.e, r.length) // the position will be inside the run
+	next := h + n
+	if next != e && q.runEnd != e {
+		q.enterRun(e, length) // the position will be inside the run
 	}
-	q.pos = r.h + n
-	q.giveSpace(q.pos)
-	q.last = Delivery{Position: q.pos - 1, Deliveries: 1}
+	q.pos = next
+	publish(&c.ctl.consumerPosition, next, q.fenced) // order: D4 rel, pairs S1 and N1
+	testpoint.Hit("D4")
+	if next-q.given > c.stride8 {
+		q.given = next
+		atomicx.StoreRelease(&c.ctl.spacePosition, next) // order: D5 rel, pairs S1
+		testpoint.Hit("D5")
+	}
+	q.last = Delivery{Position: next - 1, Deliveries: 1}
 	bump(&q.me.received, n)
+	if c.ctl.notFull.pending() { // order: N1 sc, pairs W1
+		q.wakeAll(&c.ctl.notFull)
+	}
+	return n, nil
 }
 
 // enterRun notes a run for oneself and, before the position moves into it, for a successor.
@@ -194,28 +196,18 @@ func (q *Consumer) enterRun(e, n uint64) {
 	testpoint.Hit("D2 run")
 }
 
-// drain copies messages of one size from the cells of the positions from p on, one for each of bufs. It stops before the first one that is too small, and returns how
+// drain copies messages of one size from the cells from `from` on, one for each of bufs. It stops before the first one that is too small, and returns how
 // many it copied.
-func (c *core) drain(bufs [][]byte, p, size uint64) uint64 {
-	first := min(uint64(len(bufs)), c.slots-p&c.mask)
-	n := c.drainCells(bufs[:first], c.cell(p), size)
-	if n == first {
-		n += c.drainCells(bufs[first:], c.data, size)
-	}
-	return n
-}
-
-// drainCells is drain for cells behind each other.
-func (c *core) drainCells(bufs [][]byte, from unsafe.Pointer, size uint64) uint64 {
+func (c *core) drain(bufs [][]byte, from unsafe.Pointer, size uint64) uint64 {
 	if size == wordSize {
 		for i, buf := range bufs {
-			if cap(buf) < wordSize {
-				return uint64(i)
-			}
-			*(*uint64)(unsafe.Pointer(unsafe.SliceData(buf))) = *(*uint64)(from)
 			if len(buf) != wordSize {
+				if cap(buf) < wordSize {
+					return uint64(i)
+				}
 				bufs[i] = buf[:wordSize]
 			}
+			*(*uint64)(unsafe.Pointer(unsafe.SliceData(buf))) = *(*uint64)(from)
 			from = unsafe.Add(from, c.slotSize)
 		}
 		return uint64(len(bufs))
