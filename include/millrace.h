@@ -144,38 +144,41 @@ MR_FAST int mr_send_messages(mr_producer *p, mr_batch *b, size_t *sent, const in
 	return status;
 }
 
-MR_FAST mr_batch mr_batch_of(const mr_slice *slices, const void *base, size_t size, size_t count)
+/* Written in place: a struct that is returned is copied, by loads wider than the stores that made it, for which a processor waits. */
+MR_FAST void mr_set_batch(mr_batch *b, const mr_slice *slices, const void *base, size_t size, size_t count)
 {
-	mr_batch b;
-	memset(&b, 0, sizeof b);
-	b.slices = slices;
-	b.base = (const uint8_t *)base;
-	b.size = size;
-	b.count = count;
-	return b;
+	b->slices = slices;
+	b->base = (const uint8_t *)base;
+	b->size = size;
+	b->count = count;
+	b->even = b->small = false;
 }
 
 MILLRACE_API int mr_send_batch(mr_producer *p, const mr_slice *messages, size_t count, size_t *sent, int64_t timeout)
 {
-	mr_batch b = mr_batch_of(messages, NULL, 0, count);
+	mr_batch b;
+	mr_set_batch(&b, messages, NULL, 0, count);
 	return mr_send_messages(p, &b, sent, &timeout);
 }
 
 MILLRACE_API int mr_try_send_batch(mr_producer *p, const mr_slice *messages, size_t count, size_t *sent)
 {
-	mr_batch b = mr_batch_of(messages, NULL, 0, count);
+	mr_batch b;
+	mr_set_batch(&b, messages, NULL, 0, count);
 	return mr_send_messages(p, &b, sent, NULL);
 }
 
 MILLRACE_API int mr_send_array(mr_producer *p, const void *base, size_t size, size_t count, size_t *sent, int64_t timeout)
 {
-	mr_batch b = mr_batch_of(NULL, base == NULL ? "" : base, size, base == NULL && size > 0 ? 0 : count);
+	mr_batch b;
+	mr_set_batch(&b, NULL, base == NULL ? "" : base, size, base == NULL && size > 0 ? 0 : count);
 	return mr_send_messages(p, &b, sent, &timeout);
 }
 
 MILLRACE_API int mr_try_send_array(mr_producer *p, const void *base, size_t size, size_t count, size_t *sent)
 {
-	mr_batch b = mr_batch_of(NULL, base == NULL ? "" : base, size, base == NULL && size > 0 ? 0 : count);
+	mr_batch b;
+	mr_set_batch(&b, NULL, base == NULL ? "" : base, size, base == NULL && size > 0 ? 0 : count);
 	return mr_send_messages(p, &b, sent, NULL);
 }
 
