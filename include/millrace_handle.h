@@ -99,6 +99,7 @@ struct mr_consumer {
 	uint64_t most;       /* bytes that a message may have to be leased; while an array is received, those of a cell */
 	uint64_t last_position;
 	uint32_t last_deliveries;
+	uint32_t rivals;     /* MPMC: spins for which other consumers are expected to be after the same messages */
 	bool follow;
 
 	mr_handle h;

@@ -18,6 +18,7 @@
 
 enum {
 	MR_WATCH_LOOKS = 256, /* looks at one word before anything else is tried, */
+	MR_RIVALRY = 64,      /* MPMC: spins for which a consumer remembers that another one was faster */
 	MR_LOOK_APART = 16,   /* so many nanoseconds apart in an MPMC ring */
 	MR_SPIN_HOT = 32,     /* attempts without a pause: on some processors one takes half as long as the news */
 	MR_SPIN_CLOSE = 64,   /* attempts that follow each other closely */
@@ -78,7 +79,8 @@ MR_FAST void mr_keep_distance(mr_handle *h, bool close)
 /*
  * Looks at the state word of the own position until there is a message of one slot, for some microseconds at most. The first part of a spin: nothing but
  * loads, so that the news of a message is in use as soon as it is there. In an MPMC ring, where a CAS on that word follows, each look takes the line for
- * writing at once, and they are a bit apart: a producer writes the word twice, and should not lose its line in between.
+ * writing at once, but not among rivals, who would only take it from each other; and they are a bit apart: a producer writes the word twice, and should not
+ * lose its line in between.
  */
 MR_SLOW bool mr_watch(mr_consumer *q)
 {
@@ -87,6 +89,9 @@ MR_SLOW bool mr_watch(mr_consumer *q)
 	const uint64_t want = c->kind == MR_SPSC ? mr_spsc_word(q->pos + 1, 0) : mr_ready_word(q->pos + 1, 0);
 	if (q->h.alone)
 		return false;
+	const bool to_write = q->rivals == 0;
+	if (q->rivals > 0)
+		q->rivals--;
 	for (unsigned i = 0; i < q->h.distance; i++)
 		mr_pause();
 	const uint64_t was = mr_load_acq(word); /* order: D1 acq, pairs S4; C2 acq, pairs P6 */
@@ -94,15 +99,18 @@ MR_SLOW bool mr_watch(mr_consumer *q)
 		if (c->kind == MR_MPMC && i > 0) {
 			for (unsigned j = 0; j < q->h.apart; j++)
 				mr_pause();
-			mr_prefetch_write(word);
+			if (to_write)
+				mr_prefetch_write(word);
 		}
 		const uint64_t w = mr_load_acq(word); /* order: D1 acq, pairs S4; C2 acq, pairs P6 */
 		if (w == want) {
 			mr_keep_distance(&q->h, i == 0);
 			return true;
 		}
-		if (w != was && (c->kind == MR_SPSC || mr_state_of(w) != MILLRACE_STATE_CLAIMED))
-			return true; /* a run, or a message of several slots */
+		if (w != was && (c->kind == MR_SPSC || mr_state_of(w) != MILLRACE_STATE_CLAIMED)) {
+			q->rivals = MR_RIVALRY;
+			return true; /* a run, or a message of several slots; or somebody else took it */
+		}
 	}
 	q->h.distance = 0;
 	return false;

@@ -29,6 +29,8 @@ type Consumer struct {
 	last       Delivery
 	least      uint64 // bytes that a message must have to be received by copying; of a typed consumer, the size of a value
 
+	rivals int // MPMC: spins for which other consumers are expected to be after the same messages
+
 	follow    bool
 	grace     time.Duration
 	drained   time.Time     // when Grace began to count

@@ -136,6 +136,7 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 	} else {
 		// order: C4 acqrel, pairs P3 (release: the payload has been read before the slot is handed back) and C2
 		if !e.state.CompareAndSwap(want, freeWord(h+c.slots)) {
+			q.rivals = rivalry
 			q.gate.leave(gateOpen)
 			return q.receiveSlow(ctx, buf)
 		}

@@ -32,6 +32,7 @@ const (
 	spinLeast  = 20 * time.Microsecond  // spinning that is always done: parking costs as much (W2, and the look around)
 	spinMost   = 100 * time.Microsecond // and while it pays, or while those who sleep are woken sooner than that
 	watchLooks = 256                    // looks at one word before anything else is tried,
+	rivalry    = 64                     // MPMC: spins for which a consumer remembers that another one was faster
 	lookApart  = 16 * time.Nanosecond   // so far apart in an MPMC ring: a producer writes the word twice, and should not lose its line in between
 	spinHot    = 32                     // attempts without a pause: on some processors one takes half as long as the news
 	spinClose  = 64                     // attempts that follow each other closely
@@ -103,7 +104,7 @@ func (q *Consumer) nothing(w, h uint64) bool {
 
 // watch looks at the state word of the own position while no message is there, for some microseconds at most, and says whether one of one slot came.
 // It is the first part of a spin: nothing but loads, so that the news of a message is in use as soon as it is there. In an MPMC ring, where a CAS on that
-// word follows, each look takes the line for writing at once.
+// word follows, each look takes the line for writing at once; but not among rivals, who would only take it from each other and from the producer.
 func (q *Consumer) watch(ctx context.Context) bool {
 	h := q.pos
 	word, want := q.c.state(h), q.fresh(h)
@@ -111,20 +112,25 @@ func (q *Consumer) watch(ctx context.Context) bool {
 	if ctx == noWait || q.alone || !q.nothing(was, h) {
 		return false
 	}
+	toWrite := !q.spsc && q.rivals == 0
+	q.rivals = max(q.rivals-1, 0)
 	futex.Pause(q.distance)
 	for i := range watchLooks {
-		var w uint64
-		if q.spsc {
-			w = word.Load() // order: D1 acq, pairs S4
-		} else {
+		if q.apart > 0 {
 			futex.Pause(q.apart)
+		}
+		var w uint64
+		if toWrite {
 			w = atomicx.LoadToWrite(word) // order: C2 acq, pairs P6
+		} else {
+			w = word.Load() // order: D1 acq, pairs S4; C2 acq, pairs P6
 		}
 		if w == want {
 			q.keepDistance(i == 0)
 			return true
 		}
 		if w != was && (q.spsc || stateOf(w) != stateClaimed) {
+			q.rivals = rivalry
 			return false
 		}
 	}

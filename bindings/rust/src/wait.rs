@@ -28,6 +28,7 @@ pub(crate) const STALL_AFTER: Duration = Duration::from_millis(100);
 const SPIN_LEAST: Duration = Duration::from_micros(20); // always done: parking costs as much
 const SPIN_MOST: Duration = Duration::from_micros(60); // and while it pays
 const WATCH_LOOKS: u32 = 256; // looks at one word before anything else is tried,
+const RIVALRY: u32 = 64; // MPMC: spins for which a consumer remembers that another one was faster
 const LOOK_APART: u128 = 16; // so many nanoseconds apart in an MPMC ring
 const SPIN_HOT: u32 = 32; // attempts without a pause: on some processors one takes half as long as the news
 const SPIN_CLOSE: u32 = 64; // attempts that follow each other closely
@@ -42,11 +43,12 @@ pub(crate) struct Spin {
     /// Pauses between two looks at a word that is about to be written. A producer writes the word of an MPMC ring twice, and should not lose its
     /// line in between.
     apart: u32,
+    rivals: u32,
 }
 
 impl Spin {
     pub(crate) fn new(spsc: bool) -> Spin {
-        Spin { budget: Duration::ZERO, distance: 0, apart: if spsc { 0 } else { pauses(LOOK_APART) } }
+        Spin { budget: Duration::ZERO, distance: 0, apart: if spsc { 0 } else { pauses(LOOK_APART) }, rivals: 0 }
     }
 
     fn keep_distance(&mut self, close: bool) {
@@ -54,16 +56,21 @@ impl Spin {
     }
 
     /// Looks at a state word until it is `want`, for some microseconds at most. The first part of a spin: nothing but loads, so that the news of
-    /// a message is in use as soon as it is there. In an MPMC ring, where a CAS on that word follows, each look takes the line for writing at once.
+    /// a message is in use as soon as it is there. In an MPMC ring, where a CAS on that word follows, each look takes the line for writing at once; but
+    /// not among rivals, who would only take it from each other.
     pub(crate) fn watch(&mut self, word: &AtomicU64, was: u64, want: u64) -> bool {
         if alone() {
             return false;
         }
+        let to_write = self.rivals == 0;
+        self.rivals = self.rivals.saturating_sub(1);
         (0..self.distance).for_each(|_| std::hint::spin_loop());
         for i in 0..WATCH_LOOKS {
             if self.apart > 0 {
                 (0..self.apart).for_each(|_| std::hint::spin_loop());
-                order::prefetch_to_write(word);
+                if to_write {
+                    order::prefetch_to_write(word);
+                }
             }
             let w = order::load(word); // D1, C2
             if w == want {
@@ -71,7 +78,8 @@ impl Spin {
                 return true;
             }
             if w != was && state_of(w) != STATE_CLAIMED {
-                return false; // a run, or a message of several slots
+                self.rivals = RIVALRY;
+                return false; // a run, or a message of several slots; or somebody else took it
             }
         }
         self.distance = 0;
@@ -109,7 +117,7 @@ impl Spin {
             }
         }
         let s = spin(h);
-        *s = Spin { budget: s.budget / 2, distance: 0, apart };
+        *s = Spin { budget: s.budget / 2, distance: 0, ..*s };
         false
     }
 }
