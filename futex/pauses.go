@@ -20,5 +20,5 @@ var manyPauses = sync.OnceValue(func() time.Duration {
 		Pause(pausesTimed)
 		best = min(best, time.Since(start))
 	}
-	return max(best, 1)
+	return max(best, pausesTimed) // a clock that does not tell such short times apart
 })
