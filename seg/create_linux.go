@@ -258,20 +258,25 @@ func (c *creation) fillFile() error {
 			return err
 		}
 	}
-	c.fillMemory()
+	if err := c.fillMemory(); err != nil {
+		return err
+	}
 	return pathError("chmod", c.path, unix.Fchmod(c.mapFD, uint32(c.o.Perm)))
 }
 
 // fillMemory writes everything into the mapped segment and makes it valid.
-func (c *creation) fillMemory() {
-	mem := c.m.bytes(c.h.SegmentSize)
-	if c.o.Init != nil {
-		c.o.Init(mem)
-	}
-	c.h.Encode(mem)
-	testpoint.Hit("seg.create.filled")
-	ready(mem).Store(1) // order: F1 rel, pairs F2. Whoever sees it sees all of the above.
-	testpoint.Hit("seg.create.ready")
+func (c *creation) fillMemory() error {
+	return c.m.touch(func() error {
+		mem := c.m.bytes(c.h.SegmentSize)
+		if c.o.Init != nil {
+			c.o.Init(mem)
+		}
+		c.h.Encode(mem)
+		testpoint.Hit("seg.create.filled")
+		ready(mem).Store(1) // order: F1 rel, pairs F2. Whoever sees it sees all of the above.
+		testpoint.Hit("seg.create.ready")
+		return nil
+	})
 }
 
 // openUnnamed opens a new file in c.dir that nobody else can find, for the mapping and for the lock: without a name, or

@@ -57,7 +57,7 @@ type kernelAction struct {
 	mask     uint64
 }
 
-// installGuard replaces the handler of SIGBUS, once; what else there is to the action stays as the Go runtime made it. The caller holds guardMu.
+// installGuard puts the handler before the one of the Go runtime, or of whoever came before this, once. The caller holds guardMu.
 func installGuard() error {
 	if former != 0 {
 		return nil
@@ -71,12 +71,20 @@ func installGuard() error {
 	}
 	former = a.handler
 	a.handler = onFaultPC()
+	a.flags |= saSiginfo | saOnstack // where the fault was, and a stack that is large enough; a handler that expects neither is not disturbed
+	a.mask = ^uint64(0)
 	if err := sigaction(unix.SIGBUS, &a, nil); err != nil {
 		former = 0
 		return err
 	}
 	return nil
 }
+
+// Flags of kernelAction.
+const (
+	saSiginfo = 0x4
+	saOnstack = 0x8000000
+)
 
 func sigaction(signal unix.Signal, new, old *kernelAction) error {
 	_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(signal), uintptr(unsafe.Pointer(new)), uintptr(unsafe.Pointer(old)), unsafe.Sizeof(old.mask), 0, 0)

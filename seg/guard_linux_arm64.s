@@ -5,6 +5,7 @@
 #define PROT_READ_WRITE 3
 #define MAP_FIXED_PRIVATE_ANONYMOUS_NORESERVE 0x4032
 #define PAGE 4096
+#define BUS_ADRERR 2
 
 // onFault is the handler of SIGBUS.
 //
@@ -18,9 +19,9 @@ count:
 	STLXRW R11, (R10), R12
 	CBNZ R12, count
 	DMB  $0xb
-	MOVW 8(R1), R11              // si_code: sent by somebody, not raised by a fault
-	CMPW $0, R11
-	BLE  pass
+	MOVW 8(R1), R11              // si_code: not sent by somebody, and not another fault, which zeros do not cure
+	CMPW $BUS_ADRERR, R11
+	BNE  pass
 	MOVD $·guarded(SB), R13
 table:
 	ADD  $guardTable_ranges, R13, R14

@@ -103,6 +103,54 @@ func TestGuardOfManyMappings(t *testing.T) {
 	}
 }
 
+// Slices that are out may be read while the segment is closed, also when the file was cut: no moment of it faults.
+func TestCloseWhileOthersFault(t *testing.T) {
+	dir := shm(t)
+	for i := range 400 {
+		s, err := Create(fmt.Sprint("a", i), options(dir, POSIX))
+		check(t, err)
+		s.Expose()
+		mem := s.Bytes()
+		check(t, os.Truncate(s.Path(), 0))
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() {
+				for at := 0; at < len(mem); at += layout.Page {
+					_ = (*atomic.Uint64)(unsafe.Pointer(&mem[at])).Load()
+				}
+			})
+		}
+		check(t, s.Close())
+		wg.Wait()
+	}
+}
+
+// A segment that is cut while it is made is not made.
+func TestCutWhileCreating(t *testing.T) {
+	for _, unnamed := range []bool{true, false} {
+		dir := shm(t)
+		defer func(was bool) { unnamedFiles = was }(unnamedFiles)
+		unnamedFiles = unnamed
+		o := options(dir, POSIX)
+		o.Init = func(mem []byte) {
+			fds, err := os.ReadDir("/proc/self/fd")
+			check(t, err)
+			for _, fd := range fds {
+				path := "/proc/self/fd/" + fd.Name()
+				if to, _ := os.Readlink(path); strings.HasPrefix(to, dir+"/") {
+					check(t, os.Truncate(path, 0))
+				}
+			}
+			mem[layout.ControlOffset] = 1
+		}
+		_, err := Create("a", o)
+		wantIs(t, err, layout.ErrCorrupt)
+		if left := files(t, dir); len(left) != 0 {
+			t.Errorf("left: %q", left)
+		}
+	}
+}
+
 // torn maps a page behind the end of a file, without the guard.
 func torn(dir string) ([]byte, error) {
 	f, err := os.Create(filepath.Join(dir, "torn"))

@@ -239,7 +239,7 @@ func TestWithoutTransparentHugePages(t *testing.T) {
 	c.m, err = mapFile(c.mapFD, int64(c.h.SegmentSize), Transparent, false)
 	check(t, err)
 	check(t, c.withoutHuge())
-	c.fillMemory()
+	check(t, c.fillMemory())
 	check(t, c.publish())
 	if c.h.ID != id || c.h.SegmentSize >= large || HugePages(c.h.Huge) != NoHuge {
 		t.Fatalf("%+v", c.h)

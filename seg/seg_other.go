@@ -83,6 +83,9 @@ func (s *Segment) Hold(b int64) (release func(), ok bool, err error) {
 // Lost returns a word that stays 0.
 func (s *Segment) Lost() *atomic.Uintptr { return new(atomic.Uintptr) }
 
+// Cut does nothing.
+func (s *Segment) Cut() error { return ErrUnsupported }
+
 // Unguard does nothing.
 func (s *Segment) Unguard() {}
 

@@ -55,16 +55,13 @@ func (m *mapping) unmap() error {
 }
 
 // blank puts private zero pages over the mapping in one step: whoever still uses the addresses finds zeros and changes
-// nothing that anybody else sees.
+// nothing that anybody else sees. It stays under guard: the handler may be on its way for a fault of the moment before.
 func (m *mapping) blank() error {
 	const flags = unix.MAP_FIXED | unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_NORESERVE
 	_, err := unix.MmapPtr(-1, 0, m.addr, m.size, unix.PROT_READ|unix.PROT_WRITE, flags)
 	if err != nil {
 		// With strict overcommit a writable private mapping can be refused; one that is only read is not counted.
 		_, err = unix.MmapPtr(-1, 0, m.addr, m.size, unix.PROT_READ, flags)
-	}
-	if err == nil {
-		m.unguard() // nothing can fault any more
 	}
 	return err
 }
@@ -102,6 +99,12 @@ func (s *Segment) Sealed() bool { return s.sealed }
 // Lost returns a word that is 0 until an access to the mapping faults, because somebody truncated the file. Then the whole mapping is private zeros, for
 // good, and the word is not 0 for whoever has read one of them.
 func (s *Segment) Lost() *atomic.Uintptr { return &s.m.fault }
+
+// Cut takes the memory away as a fault does: the whole mapping becomes private zeros, and Lost is not 0.
+func (s *Segment) Cut() error {
+	s.m.fault.Store(uintptr(s.m.addr)) // order: heap, before the zeros can be seen
+	return s.m.blank()
+}
 
 // Unguard lets the next fault in the mapping end the process by SIGBUS.
 func (s *Segment) Unguard() { s.m.unguard() }

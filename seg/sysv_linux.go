@@ -62,7 +62,9 @@ func (c *creation) makeSysV() error {
 			return err
 		}
 	}
-	c.fillMemory()
+	if err := c.fillMemory(); err != nil {
+		return err
+	}
 	if err := c.setSysVMode(); err != nil {
 		return err
 	}
