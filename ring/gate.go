@@ -26,11 +26,16 @@ func (g *gate) enter(from uint32) bool {
 	return true
 }
 
-// pauseForOwner waits for a call that is on its way out: calls are short, and blocked ones have been told to end.
-func pauseForOwner(i int) {
+// closePatience is how long a Close waits for a call that should be on its way out: calls are short, and blocked ones have been told to end. A call that
+// never leaves has panicked, by a fault in the caller's own memory, say, and the caller went on.
+var closePatience = 10 * time.Second
+
+// pauseForOwner waits a little for such a call, for the i-th time since a Close came; false when it has been too long.
+func pauseForOwner(i int, since time.Time) bool {
 	if i < 100 {
 		runtime.Gosched()
-		return
+		return true
 	}
 	time.Sleep(50 * time.Microsecond)
+	return time.Since(since) < closePatience
 }

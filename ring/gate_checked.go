@@ -2,7 +2,10 @@
 
 package ring
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // gate keeps the calls on one handle apart: a second goroutine that comes while one is inside is turned away with ErrMisuse.
 // In this build every overlap is detected.
@@ -30,15 +33,19 @@ func (g *gate) inside() bool {
 // leave ends a call.
 func (g *gate) leave(to uint32) { g.word.Store(to) } // order: G2 rel, heap, pairs G1
 
-// shut keeps new calls out and waits until a running one has left. It returns the state that it found; only one closer may call it.
+// shut keeps new calls out and waits until a running one has left, or for closePatience. It returns the state that it found, gateInside if it did not leave;
+// only one closer may call it.
 func (g *gate) shut() (was uint32) {
 	g.closing.Store(1) // order: G2 sc, heap, pairs G1
+	since := time.Now()
 	for i := 0; ; i++ {
 		was = g.word.Load() // order: G3 acq, heap, pairs G2
 		// order: G3 acqrel, heap, pairs G1
 		if was != gateInside && g.word.CompareAndSwap(was, gateClosed) {
 			return was
 		}
-		pauseForOwner(i)
+		if !pauseForOwner(i, since) {
+			return gateInside
+		}
 	}
 }

@@ -37,18 +37,22 @@ func (g *gate) leave(to uint32) {
 	atomicx.StoreRelease32(&g.word, to) // order: G3 rel, heap, pairs G3 of the closer: what the call did to the handle comes before it
 }
 
-// shut keeps new calls out and waits until a running one has left. It returns the state that it found; only one closer may call it.
+// shut keeps new calls out and waits until a running one has left, or for closePatience. It returns the state that it found, gateInside if it did not leave;
+// only one closer may call it.
 func (g *gate) shut() (was uint32) {
 	g.closing.Store(1) // order: G2 sc, heap, pairs G1
 	if !futex.RegisterMembarrier() || futex.Membarrier() != nil {
 		time.Sleep(time.Millisecond) // without a barrier: longer than any store stays in a store buffer
 	}
+	since := time.Now()
 	for i := 0; ; i++ {
 		was = atomic.LoadUint32(&g.word) // order: G3 acq, heap, pairs G3 of leave, and G1 by the barrier
 		if was != gateInside {
 			atomic.StoreUint32(&g.word, gateClosed) // order: G3 rel, heap, pairs G1
 			return was
 		}
-		pauseForOwner(i)
+		if !pauseForOwner(i, since) {
+			return gateInside
+		}
 	}
 }

@@ -183,6 +183,9 @@ func (h *handle) close(settle func(was uint32)) error {
 // endSession is X1..X4. When the segment is lost there is no session left to end.
 func (h *handle) endSession(settle func(was uint32)) (err error) {
 	was := h.gate.shut()
+	if was == gateInside { // whoever is still inside must not reach the segment once others take the session for dead
+		return h.ring.cut()
+	}
 	settle(was) // X1
 	testpoint.Hit("X1")
 	if was == gateBroken { // nobody knows what it still holds: the session ends as a death does, so that others recover it

@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"os"
-	"path/filepath"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -17,7 +15,6 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/cd1900cf/millrace/internal/invariants"
-	"github.com/cd1900cf/millrace/internal/layout"
 )
 
 // pair is a ring with one producer and one consumer.
@@ -381,44 +378,3 @@ func TestCloseBesideRelease(t *testing.T) {
 		}
 	})
 }
-
-// A handle whose call met a hole in the segment does not know what it still holds. It answers ErrSegmentLost from then on, and its session ends as a death does: one
-// that was closed properly would not be looked after, and what it held would be in everybody's way.
-func TestBrokenHandleEndsAsADeath(t *testing.T) {
-	r, err := Create("torn", Options{Slots: 1024, SlotSize: 16, Dir: t.TempDir()})
-	require.NoError(t, err)
-	defer r.Close()
-	p, q := pair(t, r)
-	require.NoError(t, p.TrySend([]byte("one")))
-	m, err := q.TryNext()
-	require.NoError(t, err)
-	require.NoError(t, os.Truncate(filepath.Join(r.options.Dir, "torn"), int64(r.Header().EntriesOffset)))
-	require.Equal(t, ErrSegmentLost, m.Release())
-	require.Equal(t, ErrSegmentLost, m.Release())
-	_, err = q.TryNext()
-	require.Equal(t, ErrSegmentLost, err)
-	require.NoError(t, q.Close())
-	file, err := os.ReadFile(filepath.Join(r.options.Dir, "torn"))
-	require.NoError(t, err)
-	session := file[r.Header().ParticipantsOffset+uint64(q.id)*layout.ParticipantSize:]
-	require.EqualValues(t, 1, binary.LittleEndian.Uint32(session[layout.ParticipantConsumerRegistered:]))
-	require.Zero(t, binary.LittleEndian.Uint32(session[layout.ParticipantConsumerClosed:]), "it was closed properly")
-}
-
-// A panic inside a call, of a context here, is the caller's. It goes on, and a Close on its way does not wait for the call.
-func TestPanicInsideACall(t *testing.T) {
-	r, err := Create("panic", Options{Slots: 8, SlotSize: 16, Dir: t.TempDir()})
-	require.NoError(t, err)
-	defer r.Close()
-	_, q := pair(t, r)
-	require.PanicsWithValue(t, "no context", func() {
-		defer q.Close()
-		_, _ = q.Receive(panickingContext{}, nil)
-	})
-	_, err = q.TryReceive(nil)
-	require.Equal(t, ErrClosed, err)
-}
-
-type panickingContext struct{ context.Context }
-
-func (panickingContext) Err() error { panic("no context") }

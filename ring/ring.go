@@ -343,6 +343,7 @@ func (r *Ring) join(who role, h *handle, q *futex.Queue) (err error) {
 	if r.seg != nil && r.seg.ReadOnly() {
 		return fmt.Errorf("ring: register a %s with %s, which is open for observing only: %w", role, r.Name(), fs.ErrPermission)
 	}
+	defer r.fault(&err)
 	if h.unguarded && r.seg != nil {
 		r.seg.Unguard()
 	}
@@ -364,12 +365,13 @@ func (r *Ring) join(who role, h *handle, q *futex.Queue) (err error) {
 	}
 	r.handles = append(r.handles, h)
 	r.closers = append(r.closers, who.Close)
-	err = who.adopt()
+	if err = who.adopt(); err == nil {
+		h.wakeEverybody()
+	}
 	if r.fault(&err); err != nil { // corrupt, or lost: nothing of ours is in the ring, so the registration ends as a death would
 		r.handles, r.closers = r.handles[:len(r.handles)-1], r.closers[:len(r.closers)-1]
 		return errors.Join(err, lock.Close())
 	}
-	h.wakeEverybody()
 	r.log("registered", "role", role.String(), "id", id)
 	return nil
 }
@@ -385,6 +387,16 @@ func (r *Ring) forget(h *handle) bool {
 	r.handles = slices.Delete(r.handles, i, i+1)
 	r.closers = slices.Delete(r.closers, i, i+1)
 	return true
+}
+
+// cut takes the ring's memory from this process, because a call on one of its handles does not end.
+func (r *Ring) cut() error {
+	err := fmt.Errorf("ring: close: a call on this handle has not ended in %v, it may have panicked: %s is cut off in this process: %w", closePatience, r.Name(), ErrMisuse)
+	if r.seg == nil {
+		return err
+	}
+	r.log("cut off", "error", err)
+	return errors.Join(err, r.seg.Cut())
 }
 
 func (r *Ring) expose() {
