@@ -202,7 +202,8 @@ MR_SLOW bool mr_leads_to(const char *path, int fd)
 MR_SLOW void mr_on_fault(int number, siginfo_t *info, void *context)
 {
 	int error = errno;
-	for (mr_guards *t = &mr_process_.guards; t != NULL; t = __atomic_load_n(&t->next, __ATOMIC_ACQUIRE)) {
+	/* Only a fault behind the end of a file: what else there is, zeros do not cure, and the access would fault for ever. */
+	for (mr_guards *t = info->si_code == BUS_ADRERR ? &mr_process_.guards : NULL; t != NULL; t = __atomic_load_n(&t->next, __ATOMIC_ACQUIRE)) {
 		for (int i = 0; i < MR_GUARDS; i++) {
 			mr_guard *g = &t->guard[i];
 			uintptr_t size = __atomic_load_n(&g->size, __ATOMIC_ACQUIRE), from = __atomic_load_n(&g->from, __ATOMIC_RELAXED);

@@ -92,24 +92,30 @@ fn install() -> bool {
     DONE.load(Ordering::Relaxed)
 }
 
-/// Where the fault was: `si_addr` of `siginfo_t`.
+/// Where the fault was, and of which kind: `si_addr` and `si_code` of `siginfo_t`.
 const SI_ADDR: usize = 16;
+const SI_CODE: usize = 8;
+/// Behind the end of a file. What else there is, zeros do not cure, and the access would fault for ever.
+const BUS_ADRERR: c_int = 2;
 
 extern "C" fn on_fault(signal: c_int, info: *const u8, context: *mut c_void) {
     // SAFETY: the kernel passes a siginfo_t.
-    let at = unsafe { info.add(SI_ADDR).cast::<usize>().read() };
+    let (at, code) = unsafe { (info.add(SI_ADDR).cast::<usize>().read(), info.add(SI_CODE).cast::<c_int>().read()) };
     for r in &TABLE {
+        if code != BUS_ADRERR {
+            break;
+        }
         let base = r.base.load(Ordering::Acquire);
         let len = r.len.load(Ordering::Relaxed);
         if base <= 1 || at.wrapping_sub(base) >= len {
             continue;
         }
+        r.lost.store(true, Ordering::Release); // before anybody can see a zero
+        TROUBLE.fetch_add(1, Ordering::Release);
         const FLAGS: c_int = sys::MAP_FIXED | sys::MAP_PRIVATE | sys::MAP_ANONYMOUS | sys::MAP_NORESERVE;
         // SAFETY: the range is a mapping of ours that faults; what stands there is replaced in one step. mmap is a plain system call.
         let new = unsafe { sys::mmap(base as *mut c_void, len, sys::PROT_READ | sys::PROT_WRITE, FLAGS, -1, 0) };
         if new as usize == base {
-            r.lost.store(true, Ordering::Relaxed);
-            TROUBLE.fetch_add(1, Ordering::Relaxed);
             return;
         }
     }
