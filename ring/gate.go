@@ -10,7 +10,7 @@ const (
 	gateOpen   = 0 // nobody
 	gateInside = 1 // a call
 	gateHeld   = 2 // nobody, but a lease or a reservation is open
-	gateBroken = 3 // nobody ever again: the ring is corrupt, or the segment lost
+	gateBroken = 3 // nobody ever again: the ring is corrupt, the segment lost, or a call panicked
 	gateClosed = 4 // nobody ever again: the handle is closed
 )
 

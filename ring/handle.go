@@ -131,7 +131,7 @@ func (h *handle) leave(err error) error {
 
 // left is leave for a call that also returns how much was done.
 func (h *handle) left(n int, err error) (int, error) {
-	if err = h.leave(err); err == ErrSegmentLost {
+	if err = h.leave(err); h.c.gone() { // nobody knows what became of them
 		n = 0
 	}
 	return n, err
@@ -176,16 +176,16 @@ func (h *handle) close(settle func(was uint32)) error {
 		return nil
 	}
 	h.waiter.Close()
-	err := h.endSession(settle)
+	was := h.gate.shut()
+	if was == gateInside { // whoever is still inside must not reach the segment once the lock is gone and others take the session for dead
+		return h.ring.cut(h.lock)
+	}
+	err := h.endSession(was, settle)
 	return errors.Join(err, h.lock.Close()) // X5
 }
 
 // endSession is X1..X4. When the segment is lost there is no session left to end.
-func (h *handle) endSession(settle func(was uint32)) (err error) {
-	was := h.gate.shut()
-	if was == gateInside { // whoever is still inside must not reach the segment once others take the session for dead
-		return h.ring.cut()
-	}
+func (h *handle) endSession(was uint32, settle func(was uint32)) (err error) {
 	settle(was) // X1
 	testpoint.Hit("X1")
 	if was == gateBroken { // nobody knows what it still holds: the session ends as a death does, so that others recover it

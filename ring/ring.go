@@ -266,7 +266,7 @@ func (r *Ring) File() (*os.File, error) {
 
 // Close closes all handles of this Ring and unmaps it: blocked calls return ErrClosed, open leases are given back, open reservations discarded.
 //
-// Blocks: until running calls have left, which is short. Idempotent, and may come from any goroutine. The ring itself stays.
+// Blocks: until running calls have left, which is short; ten seconds for a handle with one that never does. Idempotent, and may come from any goroutine. The ring itself stays.
 func (r *Ring) Close() error {
 	r.mu.Lock()
 	if r.closed.Swap(true) { // order: heap
@@ -357,7 +357,7 @@ func (r *Ring) join(who role, h *handle, q *futex.Queue) (err error) {
 	if err != nil {
 		return err
 	}
-	*h = handle{unguarded: h.unguarded, c: r.c, ring: r, me: r.c.participant(id), id: uint32(id), kind: role, lock: lock, waiter: futex.NewWaiter(q),
+	*h = handle{c: r.c, ring: r, me: r.c.participant(id), id: uint32(id), kind: role, lock: lock, waiter: futex.NewWaiter(q),
 		spsc: r.c.kind == SPSC, fenced: publishes() == layout.PublishFenced,
 		alone: runtime.NumCPU() == 1 || runtime.GOMAXPROCS(0) == 1}
 	if !h.spsc {
@@ -389,14 +389,17 @@ func (r *Ring) forget(h *handle) bool {
 	return true
 }
 
-// cut takes the ring's memory from this process, because a call on one of its handles does not end.
-func (r *Ring) cut() error {
-	err := fmt.Errorf("ring: close: a call on this handle has not ended in %v, it may have panicked: %s is cut off in this process: %w", closePatience, r.Name(), ErrMisuse)
-	if r.seg == nil {
-		return err
+// cut gives up the lock of a handle that a call does not leave: first it takes the ring's memory from this process, and if that fails, not even then.
+func (r *Ring) cut(lock locker) error {
+	err := fmt.Errorf("ring: close: a call on the handle has not ended in %v, it may have panicked: %w", closePatience, ErrMisuse)
+	if r.seg != nil {
+		r.log("cut off", "error", err)
+		if e := r.seg.Cut(); e != nil {
+			return errors.Join(err, e)
+		}
+		err = fmt.Errorf("%w; this process is cut off from %s: close the ring and open it again", err, r.Name())
 	}
-	r.log("cut off", "error", err)
-	return errors.Join(err, r.seg.Cut())
+	return errors.Join(err, lock.Close())
 }
 
 func (r *Ring) expose() {
