@@ -429,7 +429,7 @@ func (q *Consumer) tryReceiveBatch(bufs [][]byte) (int, error) {
 	if !q.spsc {
 		return q.mpmcReceiveBatch(bufs)
 	}
-	if n, err := q.receiveRun(bufs, typedBuffer{}); n != 0 || err != nil {
+	if n, err := q.receiveRun(destination{bufs: bufs}); n != 0 || err != nil {
 		return int(n), err
 	}
 	for i, buf := range bufs {

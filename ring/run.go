@@ -10,6 +10,8 @@ import (
 
 // Runs: a batch of equally long messages of one slot each in an SPSC ring, published by one state word; docs/FORMAT.md sections 10.1 and 10.2. The payload
 // lies in the data cells, one message behind the other, so that it is copied as fast as memory is; who copies what is left of a run receives it in one step.
+//
+// Invariant: publishRun does what committed in spsc.go would do, and receiveRun what giveSpace would, in the same order. A call of them is a good part of a batch.
 
 // spscRunOf publishes msgs as one run when they are equally long, of one slot each, and there is room; otherwise nothing. What it has copied by then is
 // in slots that nobody reads. It is spscRun with one look at each message.
@@ -128,9 +130,9 @@ func (p *Producer) publishRun(t, n, size uint64) {
 	}
 }
 
-// receiveRun copies the first messages of the run at the own position into bufs, or as values into v when there are no bufs, and receives them in one step,
-// D1..D6. It gets none where there is no run, or one of other values.
-func (q *Consumer) receiveRun(bufs [][]byte, v typedBuffer) (uint64, error) {
+// receiveRun copies the first messages of the run at the own position to a destination, and receives them in one step: D1..D6 in one function. It gets none
+// where there is no run, or one of other values.
+func (q *Consumer) receiveRun(to destination) (uint64, error) {
 	c, h, e, length := q.c, q.pos, q.runEnd, q.runLength
 	if int64(e-h) <= 0 {
 		ent := c.entry(h)
@@ -147,9 +149,9 @@ func (q *Consumer) receiveRun(bufs [][]byte, v typedBuffer) (uint64, error) {
 	}
 	row := c.slots - h&c.mask // cells up to the end of the ring
 	n := e - h
-	switch {
-	case bufs != nil:
-		bufs = bufs[:min(n, uint64(len(bufs)))]
+	switch v := to.values; {
+	case to.bufs != nil:
+		bufs := to.bufs[:min(n, uint64(len(to.bufs)))]
 		if n = uint64(len(bufs)); n <= row {
 			n = c.drain(bufs, c.cell(h), length)
 		} else if n = c.drain(bufs[:row], c.cell(h), length); n == row {

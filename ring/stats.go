@@ -39,20 +39,16 @@ type Stats struct {
 }
 
 // Stats reads the counters, also those of rings that others use. It takes time in proportion to Slots and Participants. The zero Stats after Close, or when the segment is lost.
-func (r *Ring) Stats() (s Stats) {
-	var err error
-	defer func() {
-		if err != nil {
-			s = Stats{}
-		}
-	}()
+func (r *Ring) Stats() Stats {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed.Load() { // order: heap
 		return Stats{}
 	}
-	defer r.fault(&err)
-	return r.c.stats()
+	if s := r.c.stats(); !r.c.gone() {
+		return s
+	}
+	return Stats{}
 }
 
 func (c *core) stats() Stats {
@@ -252,21 +248,15 @@ func (p Participant) LockByte() int64 { return layout.LockParticipant + int64(p.
 
 // Participants returns everybody who is registered. Stalled needs two looks at least 100 ms apart through the same Ring; the first look that finds something held waits for the second. Nil after Close.
 func (r *Ring) Participants() []Participant {
-	var err error
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed.Load() { // order: heap
 		return nil
 	}
-	var list []Participant
-	func() {
-		defer r.fault(&err)
-		list = r.look(time.Now())
-	}()
-	if err != nil {
-		return nil
+	if list := r.look(time.Now()); !r.c.gone() {
+		return list
 	}
-	return list
+	return nil
 }
 
 // sight is what one participant was seen to hold, and since when.

@@ -234,7 +234,7 @@ func (q *Consumer) receiveTyped(ctx context.Context, b typedBuffer) (n int, err 
 // tryTyped is one attempt. A run is copied in one step; other values are copied under a lease, which ends at once.
 func (q *Consumer) tryTyped(b typedBuffer) (int, error) {
 	if q.spsc {
-		if n, _ := q.receiveRun(nil, b); n > 0 { // values always fit
+		if n, _ := q.receiveRun(destination{values: b}); n > 0 { // values always fit
 			return int(n), nil
 		}
 	} else if n, err := q.mpmcReceiveRow(destination{values: b}, b.count); n > 0 || err != nil {
