@@ -17,10 +17,10 @@
 #define MR_SPIN_MOST INT64_C(100000) /* and while it pays, or while those who sleep are woken sooner than that */
 
 enum {
-	MR_WATCH_LOOKS = 256, /* looks at one word before anything else is tried, */
 	MR_RIVALRY = 64,      /* MPMC: spins for which a consumer remembers that another one was faster */
+	MR_WATCH_LOOKS = 256, /* looks at one word before anything else is tried, */
 	MR_LOOK_APART = 16,   /* so many nanoseconds apart in an MPMC ring */
-	MR_SPIN_HOT = 32,     /* attempts without a pause: on some processors one takes half as long as the news */
+	MR_SPIN_HOT = 32,     /* attempts without a pause, in an MPMC ring with the one above: on some processors one takes half as long as the news */
 	MR_SPIN_CLOSE = 64,   /* attempts that follow each other closely */
 	MR_SPIN_LOOK = 16,    /* attempts between two looks at the clock, behind those */
 	MR_SPIN_FAR = 15    /* most extra pauses before the first attempt */

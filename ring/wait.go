@@ -31,10 +31,10 @@ const (
 
 	spinLeast  = 20 * time.Microsecond  // spinning that is always done: parking costs as much (W2, and the look around)
 	spinMost   = 100 * time.Microsecond // and while it pays, or while those who sleep are woken sooner than that
-	watchLooks = 256                    // looks at one word before anything else is tried,
 	rivalry    = 64                     // MPMC: spins for which a consumer remembers that another one was faster
+	watchLooks = 256                    // looks at one word before anything else is tried,
 	lookApart  = 16 * time.Nanosecond   // so far apart in an MPMC ring: a producer writes the word twice, and should not lose its line in between
-	spinHot    = 32                     // attempts without a pause: on some processors one takes half as long as the news
+	spinHot    = 32                     // attempts without a pause, in an MPMC ring with the one above: on some processors one takes half as long as the news
 	spinClose  = 64                     // attempts that follow each other closely
 	spinLook   = 16                     // attempts between two looks at the clock, behind spinClose
 	yieldLeast = 16                     // in a crowd: times that the core is left to others, behind spinClose, before anybody sleeps,

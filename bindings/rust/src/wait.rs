@@ -27,10 +27,10 @@ pub(crate) const STALL_AFTER: Duration = Duration::from_millis(100);
 
 const SPIN_LEAST: Duration = Duration::from_micros(20); // always done: parking costs as much
 const SPIN_MOST: Duration = Duration::from_micros(60); // and while it pays
-const WATCH_LOOKS: u32 = 256; // looks at one word before anything else is tried,
 const RIVALRY: u32 = 64; // MPMC: spins for which a consumer remembers that another one was faster
+const WATCH_LOOKS: u32 = 256; // looks at one word before anything else is tried,
 const LOOK_APART: u128 = 16; // so many nanoseconds apart in an MPMC ring
-const SPIN_HOT: u32 = 32; // attempts without a pause: on some processors one takes half as long as the news
+const SPIN_HOT: u32 = 32; // attempts without a pause, in an MPMC ring with the one above: on some processors one takes half as long as the news
 const SPIN_CLOSE: u32 = 64; // attempts that follow each other closely
 const SPIN_LOOK: u32 = 16; // attempts between two looks at the clock, behind those
 const SPIN_FAR: u32 = 15; // most extra pauses before the first attempt
@@ -132,9 +132,9 @@ fn pauses(ns: u128) -> u32 {
             (0..TIMED).for_each(|_| std::hint::spin_loop());
             start.elapsed().as_nanos()
         };
-        (0..5).map(one).min().unwrap_or(0).max(1)
+        (0..5).map(one).min().unwrap_or(0).max(u128::from(TIMED)) // a clock that does not tell such short times apart
     });
-    (u128::from(TIMED) * ns / took).clamp(1, 1000) as u32
+    (u128::from(TIMED) * ns / took).max(1) as u32
 }
 
 /// Whether there is one processor only.
