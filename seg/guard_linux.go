@@ -18,6 +18,7 @@ import (
 // The guard: a load or store beyond the end of a file that somebody truncated raises SIGBUS, which ends a Go program. Here a handler comes first that puts
 // private zero pages over the mapping and notes where the fault was. The interrupted instruction then finds zeros and the call goes on; before it returns it
 // looks at the note. So the guard costs a call one load, and slices of the mapping that were handed out read as zeros instead of ending the process.
+// Where there is not the memory to promise so many zeros, they come page by page, and the rest of the mapping is the file for so long.
 //
 // The handler is assembly (guard_linux_amd64.s, guard_linux_arm64.s), because a signal finds no Go stack. Faults elsewhere it hands to the handler of the Go
 // runtime, which it has replaced; package os/signal never touches that of SIGBUS.
@@ -41,7 +42,7 @@ type guardTable struct {
 
 var (
 	guardMu  sync.Mutex
-	guarded  guardTable    // the first table; read by the handler
+	guards   guardTable    // the first table; read by the handler
 	handling atomic.Uint32 // how many threads are inside the handler; it counts itself
 	former   uintptr       // what handled SIGBUS before; 0: the handler is not installed
 )
@@ -111,7 +112,7 @@ func (m *mapping) guard() error {
 
 // freeRange returns a range that guards nothing.
 func freeRange() *guardRange {
-	for t := &guarded; ; t = t.next.Load() { // order: heap, under guardMu
+	for t := &guards; ; t = t.next.Load() { // order: heap, under guardMu
 		for i := range t.ranges {
 			if t.ranges[i].size.Load() == 0 { // order: heap, under guardMu
 				return &t.ranges[i]

@@ -17,7 +17,7 @@ TEXT onFault<>(SB), NOSPLIT|NOFRAME, $0
 	INCL (R13)
 	CMPL 8(SI), $BUS_ADRERR      // si_code: not sent by somebody, and not another fault, which zeros do not cure
 	JNE  pass
-	LEAQ ·guarded(SB), R8
+	LEAQ ·guards(SB), R8
 table:
 	LEAQ guardTable_ranges(R8), R9
 	MOVQ $const_guardRanges, R10

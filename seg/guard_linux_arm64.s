@@ -22,7 +22,7 @@ count:
 	MOVW 8(R1), R11              // si_code: not sent by somebody, and not another fault, which zeros do not cure
 	CMPW $BUS_ADRERR, R11
 	BNE  pass
-	MOVD $·guarded(SB), R13
+	MOVD $·guards(SB), R13
 table:
 	ADD  $guardTable_ranges, R13, R14
 	MOVD $const_guardRanges, R15
