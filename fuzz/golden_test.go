@@ -252,6 +252,9 @@ func requireOutcome(t testing.TB, mem []byte, want Outcome) {
 	}
 	_, err = r.Recover(false)
 	require.NoError(t, err)
+	now, err = os.ReadFile(filepath.Join(dir, "q"))
+	require.NoError(t, err)
+	require.Zero(t, get64(now, layout.ControlOffset+layout.ControlJournal), "the journal is left over")
 	got, end := drain(t, r)
 	require.Equal(t, want.Receive, got, "received")
 	require.Equal(t, want.End, end)

@@ -115,6 +115,17 @@ var spscScenes = []scene{
 			put64(mem, layout.ControlOffset+layout.ControlJournal, second.Position<<8|1)
 		})
 	}},
+	{name: "spsc-returned-drop", about: "the consumer died at the end of a return, behind padding, before it cleared the journal; whoever drops the padding clears it", header: spsc(layout.Header{Policy: layout.PolicyDrop, MaxDeliveries: 9}), play: func(s *stage) {
+		p, q := s.producer(), s.consumer()
+		s.send(p, 3, 4, 5)
+		s.receive(q, 3)
+		s.send(p, 6, 40, 7)
+		b := s.lease(q, 3, 3)
+		s.release(b, 0, 0)
+		s.giveBack(b, 1)
+		last := s.expect[5].Position
+		s.mend(func(mem []byte) { put64(mem, layout.ControlOffset+layout.ControlJournal, last<<8|1) })
+	}},
 	{name: "spsc-given-back", about: "messages were returned, and leased again by a consumer that died", header: spsc(layout.Header{MaxDeliveries: 5}), play: func(s *stage) {
 		p, q := s.producer(), s.consumer()
 		s.send(p, 4, 5, 30)

@@ -85,6 +85,7 @@ MR_SLOW uint64_t mr_spsc_give_back(const mr_core *c, uint64_t from, uint64_t lea
 		for (uint64_t x = from; mr_next_single(c, &x, leased, &e, &w); x = e)
 			(void)mr_count(c, x, w, MR_LOST_ONE);
 		mr_store_rel(&c->ctl->consumer_position, leased); /* order: D4 rel, pairs S1 */
+		mr_store_rel(&c->ctl->journal, 0);                /* order: J1 rel, pairs J1: a return that died may have left it */
 		return leased;
 	}
 	const uint64_t done = mr_load_acq(&c->ctl->journal); /* order: J1 acq, pairs J1 of the last owner of the role */

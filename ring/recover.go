@@ -191,6 +191,7 @@ func (c *core) spscGiveBack(from, leased uint64, byPolicy bool) uint64 {
 		c.spscEach(from, leased, func(x, e, w uint64) { c.count(x, w, accountLost) })
 		testpoint.Hit("SPSC dropped")
 		c.ctl.consumerPosition.Store(leased) // order: D4 rel, pairs S1
+		c.ctl.journal.Store(0)               // order: J1 rel, pairs J1: what a Return that died in here wrote names a message that may stand
 		return leased
 	}
 	done := c.ctl.journal.Load() // order: J1 acq, pairs J1 of the last owner of the role

@@ -43,6 +43,22 @@ var recoveries = map[string]*scenario{
 			die()
 		},
 	},
+	"dies returning behind padding": {
+		role: ring.ConsumerRole, late: true,
+		child: func(a *actor) {
+			a.producer()
+			a.consumer()
+			for _, n := range []int{512, 300} {
+				a.send(n)
+				a.receive()
+			}
+			for _, n := range []int{64, 300, 30, 30} { // the second does not fit behind the first
+				a.send(n)
+			}
+			must(a.p.Close())
+			a.giveBack(a.release(a.lease(4), 1))
+		},
+	},
 
 	"recover a claim": {
 		role: ring.ProducerRole, late: true, child: recoverAll, once: "all",
@@ -123,6 +139,16 @@ var recoveries = map[string]*scenario{
 		role: ring.ConsumerRole, late: true, child: receiving(4), later: 3, fill: []int{20, 20, 20, 20, 20}, batch: 5, once: "J3|10.4", sizes: []int{20},
 		before: []victim{{scenario: "dies with a part of a lease"}},
 		labels: perKind{ring.SPSC: "J4|J1|J2|J3|10.4"},
+	},
+	"return what was returned behind padding": {
+		role: ring.ProducerRole, late: true, alone: true, both: true, once: "10.4|J3",
+		child: func(a *actor) {
+			a.consumer()
+			a.giveBack(a.lease(4))
+			a.giveBack(a.release(a.lease(4), 1))
+		},
+		before: []victim{{"dies returning behind padding", "J3", 1}},
+		labels: perKind{ring.SPSC: "J1|J2|J3|10.4"},
 	},
 	"recover a dead SPSC consumer": {
 		role: ring.ConsumerRole, late: true, both: true, child: recoverAll, fill: []int{20, 20, 20, 20, 20}, batch: 5, once: "all", sizes: []int{20},

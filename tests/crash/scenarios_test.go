@@ -41,6 +41,7 @@ type scenario struct {
 
 	consumers int  // the test's consumers while the child sends; default 1
 	late      bool // the other side starts when the child has ended, or has gone on after a stop
+	alone     bool // the other side starts when the child has ended: it has the role of the child
 	sleepers  int  // the child waits until so many of the other side are about to sleep
 	sizes     []int
 	batch     int // the test sends in batches of so many equal messages

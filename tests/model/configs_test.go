@@ -96,6 +96,10 @@ var spscConfigs = []SPSCConfig{
 	{Name: "lease limit", Slots: 4, Ops: []SPSCOp{mixed, single, run3}, Batch: 4, Partial: true, Crashes: 3, MaxDeliveries: 2},
 	{Name: "lease limit 3", Slots: 4, Ops: []SPSCOp{single, run3}, Batch: 3, Crashes: 4, MaxDeliveries: 3},
 	{Name: "lease drop", Slots: 4, Ops: []SPSCOp{mixed, single, run3}, Batch: 4, Partial: true, Crashes: 3, Drop: true},
+	{Name: "return", Slots: 4, First: 1, Ops: []SPSCOp{mixed, mixed, single}, Batch: 3, Partial: true, Returns: 2, Crashes: 2},
+	{Name: "return drop", Slots: 4, First: 1, Ops: []SPSCOp{mixed, mixed, single}, Batch: 3, Partial: true, Returns: 2, Crashes: 2, Drop: true},
+	{Name: "return drop limit", Slots: 4, First: 1, Ops: []SPSCOp{mixed, mixed, single}, Batch: 3, Partial: true, Returns: 2, Crashes: 2, Drop: true, MaxDeliveries: 2},
+	{Name: "return limit", Slots: 4, First: 1, Ops: []SPSCOp{mixed, mixed, single}, Batch: 3, Partial: true, Returns: 2, Crashes: 2, MaxDeliveries: 2},
 	{Name: "eight slots", Slots: 8, First: 6, Ops: []SPSCOp{{Slots: []uint8{1, 4, 1}}, run3, resv1}, Batch: 3, Partial: true, Crashes: 2},
 }
 

@@ -62,6 +62,7 @@ var spscMutants = []caught{
 	{mutant: LengthFirst, config: "lease limit 3", violates: gone},
 	{mutant: RunForward, config: "lease limit 3", violates: gone},
 	{mutant: JournalKept, config: "lease limit 3", violates: "wrong delivery count"},
+	{mutant: JournalKeptByDrop, config: "return drop", violates: "wrong delivery count"},
 	{mutant: NoJournal, config: "lease limit 3", violates: "wrong delivery count"},
 	{mutant: LeaseLate, config: "lease limit 3", violates: "unmarked duplicate"},
 	{mutant: ReleaseFirst, config: "copy", violates: wrongBytes},

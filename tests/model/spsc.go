@@ -35,6 +35,7 @@ type SPSCConfig struct {
 	Ops           []SPSCOp
 	Batch         uint8 // messages in a lease at most; 0: copy
 	Partial       bool  // leases may be released in parts
+	Returns       uint8 // so often the consumer may return what it holds, or close with it
 	Crashes       uint8
 	Drop          bool
 	MaxDeliveries uint8
@@ -68,6 +69,7 @@ type spscProcess struct {
 	id           uint8
 	heads, wrong uint8 // lease: messages, and those whose length was read wrong, by position - p
 	leased       bool
+	returns      bool // gives back what it holds itself, whatever the policy is
 }
 
 type spscState struct {
@@ -80,7 +82,7 @@ type spscState struct {
 	journal                           journal
 	runEnd, runLength                 uint8
 	procs                             [2]spscProcess
-	crashes                           uint8
+	crashes, returns                  uint8
 	committed, consumed               uint8 // messages, as bits
 	deliveries                        [maxSPSC]uint8
 	published, firsts, abandoned      uint8

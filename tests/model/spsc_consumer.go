@@ -196,13 +196,34 @@ func (t *spscTurn) lr() { // rel: consumer_position = end of the released part
 		second++
 	}
 	if t.m.Partial && second < x.t {
-		t.release(second)
+		e, ok := t.m.valid(&t.n, x.p)
+		if !ok || t.n.lengths[t.m.slot(x.p)].run {
+			e = x.p + 1
+		}
+		t.release(e, second)
 		t.or()
 	}
-	t.release(t.x.t)
+	if t.n.returns < t.m.Returns {
+		t.giveUp(true)
+		t.or()
+		if t.m.Drop {
+			t.giveUp(false)
+			t.or()
+		}
+	}
+	t.release(t.x.t, t.x.t)
 }
 
-func (t *spscTurn) release(e uint8) {
+// giveUp begins to give back what is held, as to a successor: by policy when the handle is closed, never when it returns. Padding between it
+// and what was released stays behind.
+func (t *spscTurn) giveUp(returns bool) {
+	t.n.returns++
+	*t.x = spscProcess{t: t.x.p, p: t.x.p, returns: returns}
+	t.nextRun()
+}
+
+// release makes e the position of the consumer; next is the next message that is held, behind padding perhaps.
+func (t *spscTurn) release(e, next uint8) {
 	x := t.x
 	for p := x.p; p < e; p++ {
 		if id := t.n.cells[t.m.slot(p)]; x.heads&(1<<(p-x.p)) != 0 && id != 0 {
@@ -210,9 +231,9 @@ func (t *spscTurn) release(e uint8) {
 		}
 	}
 	t.n.consumerPosition = e
-	x.heads >>= e - x.p
-	x.wrong >>= e - x.p
-	x.p = e
+	x.heads >>= next - x.p
+	x.wrong >>= next - x.p
+	x.p = next
 	if x.heads == 0 {
 		x.p, x.leased = 0, false
 	}

@@ -99,6 +99,7 @@ func (t *spscTurn) rewritten() {
 // nextBack walks x.p to the next message that is given back or dropped; at the end come J3, or the position behind what was dropped.
 func (t *spscTurn) nextBack() {
 	x := t.x
+	drops := t.m.Drop && !x.returns
 	for x.p < t.n.leaseEnd {
 		e, ok := t.m.valid(&t.n, x.p)
 		if !ok {
@@ -106,9 +107,9 @@ func (t *spscTurn) nextBack() {
 			break
 		}
 		j := t.n.journal
-		if l := t.n.lengths[t.m.slot(x.p)]; !l.pad && (t.m.Drop || !j.set || x.p >= j.position) {
+		if l := t.n.lengths[t.m.slot(x.p)]; !l.pad && (drops || !j.set || x.p >= j.position) {
 			x.e = e
-			if x.pc = j1; t.m.Drop {
+			if x.pc = j1; drops {
 				x.pc = jLost
 			} else if t.m.Mutant == NoJournal {
 				t.afterJournal(t.n.words[t.m.slot(x.p)].r + 1)
@@ -118,7 +119,7 @@ func (t *spscTurn) nextBack() {
 		x.p = e
 	}
 	x.p, x.e = 0, 0
-	if x.pc = j3; t.m.Drop {
+	if x.pc = j3; drops {
 		x.pc = jDrop
 	}
 }
@@ -146,7 +147,7 @@ func (t *spscTurn) jLost() { // count it lost: only this process touches the acc
 		acc.tag = x.p/t.m.Slots + 1
 		acc.lost++
 	}
-	if x.pc = j2; t.m.Drop {
+	if x.pc = j2; t.m.Drop && !x.returns {
 		x.p = x.e
 		t.nextBack()
 	}
@@ -162,7 +163,10 @@ func (t *spscTurn) j2() { // S[x] = READY(e, r + 1)
 func (t *spscTurn) jDrop() { // consumer_position = lease_end
 	t.x.t = t.n.leaseEnd
 	t.n.consumerPosition = t.x.t
-	*t.x = spscProcess{pc: d6, t: t.x.t}
+	t.x.pc = j5
+	if t.m.Mutant == JournalKeptByDrop {
+		*t.x = spscProcess{pc: d6, t: t.x.t}
+	}
 }
 
 func (t *spscTurn) j3() { // lease_end = h
@@ -172,5 +176,5 @@ func (t *spscTurn) j3() { // lease_end = h
 
 func (t *spscTurn) j5() { // journal = 0
 	t.n.journal = journal{}
-	*t.x = spscProcess{pc: d1, t: t.x.t}
+	*t.x = spscProcess{pc: d6, t: t.x.t}
 }

@@ -13,6 +13,7 @@ import tempfile
 golden, classes = sys.argv[1:3]
 extra = sys.argv[3:]
 CLASS = {'TOO_SHORT': 'not_segment', 'BAD_MAGIC': 'not_segment', 'BYTE_ORDER': 'byte_order', 'VERSION': 'version', 'LAYOUT': 'layout', 'GEOMETRY': 'layout', 'CHECKSUM': 'corrupt', 'NOT_READY': 'corrupt', 'LIMITS': 'corrupt', 'TRUNCATED': 'corrupt'}
+JOURNAL = 4096 + 144  # FORMAT 3.2
 bad = n = 0
 
 def sub(want, got, path, out):
@@ -57,6 +58,9 @@ with tempfile.TemporaryDirectory() as tmp:
                     out.append(f'stats.{k}: described {v}, found {snap[j]}')
             got['receive'].sort(key=lambda m: m['position'])
             sub(want, got, '', out)
+            journal = open(q, 'rb').read()[JOURNAL:JOURNAL + 8]
+            if want['end'] != 'removed' and any(journal):
+                out.append(f'the journal is left over: {journal.hex()}')
         if out:
             bad += 1
             print(os.path.basename(f), *out[:8], sep='\n    ')

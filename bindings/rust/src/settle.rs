@@ -54,6 +54,7 @@ impl Core {
                 self.count(x, w, LOST);
             });
             order::store(&ctl.consumer_position, leased); // D4
+            order::store(&ctl.journal, 0); // J1: a return that died may have left it
             return leased;
         }
         let done = order::load(&ctl.journal); // J1

@@ -57,7 +57,7 @@ fn every_golden_segment_is_what_its_description_says() {
         }
         words(&b, &d);
         observe(&open.clone().read_only().open("q").unwrap(), &d);
-        receive(&open.open("q").unwrap(), &d);
+        receive(&open.open("q").unwrap(), &d, &dir.0.join("q"));
     }
 }
 
@@ -163,7 +163,7 @@ fn messages(list: &Json) -> Vec<(u64, u32, Vec<u8>)> {
     list.list().iter().map(one).collect()
 }
 
-fn receive(r: &Ring, d: &Json) {
+fn receive(r: &Ring, d: &Json, file: &Path) {
     let end = d.at("end").text();
     if end == "removed" {
         assert!(matches!(r.consumer(), Err(Error::SegmentLost)));
@@ -171,6 +171,8 @@ fn receive(r: &Ring, d: &Json) {
     }
     let dead = d.at("participants").list().iter().filter(|p| p.at("open").text() != "none").count();
     assert_eq!(r.recover().unwrap().len(), dead);
+    let journal = CONTROL_FIELDS.iter().find(|f| f.name == "journal").unwrap();
+    assert_eq!(word(&fs::read(file).unwrap(), CONTROL_OFFSET as usize + journal.offset, 8), 0, "the journal is left over");
     let mut q = r.consumer().unwrap();
     let mut buf = vec![0; r.max_message()];
     let mut got = Vec::new();

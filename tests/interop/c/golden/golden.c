@@ -100,6 +100,8 @@ int main(void)
 	if (mr_ring_stats(r, &s) != MR_OK || s.used != 0)
 		return fail("stats");
 	printf("after %llu %llu\n", (unsigned long long)s.lost, (unsigned long long)s.skipped);
+	if (mr_load_acq(&q->h.c.ctl->journal) != 0)
+		return fail("the journal is left over");
 	if (s.producers_ever > 0 && !run_laps(r, q, buf, capacity, s.slots))
 		return fail("laps");
 	free(buf);
