@@ -35,6 +35,7 @@ var mpmcConfigs = []Config{
 	{Name: "discard", Slots: 4, First: 2, Producers: [][]Op{{drop2, Send(2)}, {keep1, Send(1)}}, Consumers: []Consumer{batch2}, Recoverers: 1, Crashes: 1},
 	{Name: "rescue", Slots: 4, Producers: [][]Op{{Send(1, 1, 1)}}, Consumers: []Consumer{batch3, heir}, Recoverers: 1, Crashes: 1},
 	{Name: "return", Slots: 4, Producers: [][]Op{{Send(1, 2)}}, Consumers: []Consumer{turner, copier}, Recoverers: 1, Crashes: 1, Returns: 1, MaxDeliveries: 2},
+	{Name: "return drop", Slots: 4, First: 3, Producers: [][]Op{{Send(1), Send(2)}}, Consumers: []Consumer{turner}, Recoverers: 1, Crashes: 2, Returns: 1, Drop: true},
 
 	// Two recoverers at once, one of which may die.
 	{Name: "redeliver", Slots: 4, Producers: [][]Op{{Send(1, 1), Send(1)}}, Consumers: []Consumer{batch2}, Recoverers: 2, Crashes: 2},
