@@ -142,6 +142,7 @@ type core struct {
 	maxSteps      int // bound on the steps of one call, FORMAT section 14
 	maxDeliveries uint64
 	start         uint64
+	stretch       uint64 // MPMC: a producer that finds the ring full spins until this many slots are free
 	kind          Kind
 	policy        DeathPolicy
 
@@ -186,6 +187,9 @@ func newCore(mem []byte, h layout.Header, k keeper) *core {
 		policy:        DeathPolicy(h.Policy),
 		keeper:        k,
 		fault:         &sound,
+	}
+	if h.Slots >= 16 { // in a smaller one the consumers would be idle meanwhile
+		c.stretch = min(h.Slots/2, stretchMost)
 	}
 	if c.stride8 = h.Slots >> strideShift; h.Slots > hintSmall {
 		c.hintMask = hintEvery - 1

@@ -85,6 +85,27 @@ func TestFullIsExact(t *testing.T) {
 	})
 }
 
+// A producer that waits in front of a full ring spins for more room than it needs, and takes one slot when no more comes free.
+func TestOneSlotIsEnough(t *testing.T) {
+	forms(t, Options{Slots: 64, SlotSize: 16}, func(t *testing.T, r *Ring) {
+		p, err := r.NewProducer()
+		require.NoError(t, err)
+		q, err := r.NewConsumer()
+		require.NoError(t, err)
+		for range 64 {
+			require.NoError(t, p.TrySend([]byte{1}))
+		}
+		for range 200 {
+			sent := make(chan error)
+			go func() { sent <- p.Send(ctxb, []byte{2}) }()
+			_, err := q.TryReceive(make([]byte, 16))
+			require.NoError(t, err)
+			require.NoError(t, <-sent)
+			require.Equal(t, 64, r.Stats().Used)
+		}
+	})
+}
+
 func TestBatchesKeepOrderAndReleaseInParts(t *testing.T) {
 	forms(t, Options{Slots: 16, SlotSize: 8}, func(t *testing.T, r *Ring) {
 		p, err := r.NewProducer()

@@ -215,6 +215,9 @@ func (p *Producer) awaitSpace(ctx context.Context) error {
 	s := p.spinning()
 	p.coarse = true
 	for s.more() {
+		if p.crammed() {
+			continue
+		}
 		if err := p.attempt(); err != ErrFull {
 			p.spun(&s, true)
 			p.coarse = false
@@ -222,12 +225,13 @@ func (p *Producer) awaitSpace(ctx context.Context) error {
 		}
 	}
 	p.coarse = false
+	if err := p.attempt(); err != ErrFull { // there may be less than a stride
+		p.spun(&s, true)
+		return err
+	}
 	p.spun(&s, false)
 	defer p.abandon()
 	if err := ctx.Err(); err != nil {
-		if last := p.attempt(); last != ErrFull { // there may be less than a stride
-			return last
-		}
 		return err
 	}
 	parked := time.Now()
@@ -257,6 +261,18 @@ func (p *Producer) awaitSpace(ctx context.Context) error {
 			return p.interrupted(err)
 		}
 	}
+}
+
+// crammed says whether the ring is full as far as stretch slots ahead. A producer that took each slot as it comes free would fetch its line from the
+// consumer that is about to leave the next one, message by message.
+func (p *Producer) crammed() bool {
+	c := p.c
+	if c.kind == SPSC {
+		return false // its space comes back in strides
+	}
+	t := p.pos + c.stretch
+	stand, _ := stand(c.state(t).Load(), t, c.slots) // order: P1 acq, pairs C4 C5 L3
+	return stand == standOld
 }
 
 // lookWhileFull looks for what nobody would wake a producer for. It returns ErrFull to go on waiting.
