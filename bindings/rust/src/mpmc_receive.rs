@@ -209,6 +209,7 @@ impl Consumer {
             let end = if r == 0 && limit > 1 { self.extend(f, limit) } else { f.e };
             self.h.hold(f.p.wrapping_add(1)); // L1
             if !order::cas(c.state(f.p), f.w, taken_word(end, self.h.id, r)) {
+                self.lease.clear(); // nothing is held, and a drop of the consumer must not give it back
                 self.h.hold(0);
                 continue; // L2
             }

@@ -268,6 +268,12 @@ fn threads_wait_for_each_other() {
 /// Many threads on one MPMC ring, with every way to send and to receive: each message arrives once.
 #[test]
 fn many_of_both() {
+    for _ in 0..30 {
+        many();
+    }
+}
+
+fn many() {
     let dir = Dir::new();
     let r = ring(&dir, Kind::Mpmc, 16, 16);
     const N: u64 = 5_000;
