@@ -266,6 +266,19 @@ MR_SLOW int mr_look_while_full(mr_producer *p)
 	return mr_fail(MR_NO_CONSUMERS, "%s", mr_strerror(MR_NO_CONSUMERS));
 }
 
+/* Whether the ring is full as far as half of it ahead, 32 slots at most. A producer that took each slot of an MPMC ring as it comes free would fetch its
+   line from the consumer that is about to leave the next one, message by message. An SPSC ring gives space back in strides. */
+MR_SLOW bool mr_is_crammed(const mr_producer *p)
+{
+	const mr_core *c = &p->h.c;
+	if (c->kind == MR_SPSC)
+		return false;
+	const uint64_t ahead = c->slots < 16 ? 0 : c->slots < 64 ? c->slots / 2 : 32; /* in a smaller one the consumers would be idle meanwhile */
+	const uint64_t t = p->pos + ahead;
+	uint64_t e;
+	return mr_stand(mr_load_acq(mr_state(c, t)), t, c->slots, &e) == MR_STAND_OLD; /* order: P1 acq, pairs C4 C5 L3 */
+}
+
 /* Makes the pending call succeed, or says why it cannot. */
 MR_SLOW int mr_await_space(mr_producer *p, int64_t timeout)
 {
@@ -274,8 +287,11 @@ MR_SLOW int mr_await_space(mr_producer *p, int64_t timeout)
 	int status = MR_FULL;
 	p->coarse = true;
 	while (status == MR_FULL && mr_spin_more(&s, &p->h))
-		status = mr_attempt_send(p);
+		if (!mr_is_crammed(p))
+			status = mr_attempt_send(p);
 	p->coarse = false;
+	if (status == MR_FULL)
+		status = mr_attempt_send(p); /* there may be less than that */
 	mr_spun(&p->h, &s, status != MR_FULL);
 	if (status != MR_FULL)
 		return status;

@@ -11,7 +11,7 @@ use crate::error::{Error, Result, Stalled};
 use crate::handle::{Blockage, Handle};
 use crate::layout::{PUBLISH_FENCED, PUBLISH_MEMBARRIER, STATE_CLAIMED};
 use crate::producer::Producer;
-use crate::word::{owner, state_of};
+use crate::word::{owner, stand, state_of, Stand};
 use crate::{order, sys, Role};
 
 /// Bounds every sleep: what a waker's death costs, and with it the notice of a death.
@@ -240,6 +240,18 @@ impl Handle {
 }
 
 impl Producer {
+    /// Whether the ring is full as far as half of it ahead, 32 slots at most. A producer that took each slot of an MPMC ring as it comes free
+    /// would fetch its line from the consumer that is about to leave the next one, message by message. An SPSC ring gives space back in strides.
+    fn is_crammed(&self) -> bool {
+        let c = self.h.c;
+        if c.spsc {
+            return false;
+        }
+        let ahead = if c.slots < 16 { 0 } else { (c.slots / 2).min(32) }; // in a smaller one the consumers would be idle meanwhile
+        let t = self.pos.wrapping_add(ahead);
+        stand(order::load(c.state(t)), t, c.slots).0 == Stand::Old // P1
+    }
+
     /// Makes `attempt`, which answered `Full`, succeed, or says why it cannot.
     #[cold]
     pub(crate) fn wait<T>(&mut self, deadline: Option<Instant>, mut attempt: impl FnMut(&mut Producer) -> Result<T>) -> Result<T> {
@@ -249,12 +261,18 @@ impl Producer {
             self,
             |p| &mut p.h.spin,
             |p| {
+                if p.is_crammed() {
+                    return false;
+                }
                 r = attempt(p);
                 !matches!(r, Err(Error::Full))
             },
         );
         self.coarse = false;
-        if done {
+        if !done {
+            r = attempt(self); // there may be less than that
+        }
+        if !matches!(r, Err(Error::Full)) {
             return r;
         }
         self.h.stalled = StallWatch::default();
