@@ -13,6 +13,30 @@ import (
 	"github.com/cd1900cf/millrace/internal/layout"
 )
 
+// Messages of one slot of every size up to where the copy in place ends, and beyond. Properties: they arrive as they were sent, and nothing behind them
+// in the buffer is touched.
+func TestEverySizeOfOneSlot(t *testing.T) {
+	for _, size := range []int{16, 64, 112, 600} {
+		forms(t, Options{Slots: 4, SlotSize: size}, func(t *testing.T, r *Ring) {
+			p, q := pair(t, r)
+			buf := make([]byte, size+64)
+			for n := range size + 1 {
+				for i := range buf {
+					buf[i] = byte(i*7 + n)
+				}
+				msg := bytes.Clone(buf[:n])
+				want := append(bytes.Clone(msg), bytes.Repeat([]byte{0xA5}, len(buf)-n)...)
+				require.NoError(t, p.Send(ctxb, msg))
+				copy(buf, bytes.Repeat([]byte{0xA5}, len(buf)))
+				got, err := q.Receive(ctxb, buf)
+				require.NoError(t, err)
+				require.Equal(t, n, got)
+				require.Equal(t, want, buf, "%d bytes", n)
+			}
+		})
+	}
+}
+
 // The smallest rings and messages, and the largest messages. Properties: Slots 1 and 2, SlotSize 1, messages of 0 and of MaxMessage bytes go through, alone and in batches, by
 // every pair of calls, over many laps; one byte more is *SizeError with both numbers and changes nothing; a drained ring takes MaxMessage at every position.
 func TestSmallestAndLargest(t *testing.T) {

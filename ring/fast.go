@@ -89,11 +89,11 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 	if !q.gate.claim(gateOpen) {
 		return q.receiveSlow(ctx, buf)
 	}
+	c, h := q.c, q.pos
 	if !q.gate.inside() {
 		q.gate.leave(gateOpen)
 		return 0, ErrClosed
 	}
-	c, h := q.c, q.pos
 	e, want := c.entry(h), q.fresh(h)
 	// order: D1 acq, pairs S4; C2 acq, pairs P6; C0 acq, pairs V4
 	for e.state.Load() != want || !q.spsc && (c.ctl.returns.Load() != q.seen || raceDetector) {
@@ -189,17 +189,16 @@ func copy64(to, from unsafe.Pointer, n uint64) {
 	*(*[16]byte)(unsafe.Add(to, n-16)) = *(*[16]byte)(unsafe.Add(from, n-16))
 }
 
-// copy512 copies 64 to 512 bytes.
+// copy512 copies 64 to 512 bytes. The second step may overlap the first.
 func copy512(to, from unsafe.Pointer, n uint64) {
-	for left := n - 64; ; {
+	for step := (n-1)&63 + 1; ; step = 64 {
 		*(*[16]byte)(to) = *(*[16]byte)(from)
 		*(*[16]byte)(unsafe.Add(to, 16)) = *(*[16]byte)(unsafe.Add(from, 16))
 		*(*[16]byte)(unsafe.Add(to, 32)) = *(*[16]byte)(unsafe.Add(from, 32))
 		*(*[16]byte)(unsafe.Add(to, 48)) = *(*[16]byte)(unsafe.Add(from, 48))
-		if left == 0 {
+		if n -= step; n == 0 {
 			return
 		}
-		step := min(left, 64) // the last step may overlap the one before
-		to, from, left = unsafe.Add(to, step), unsafe.Add(from, step), left-step
+		to, from = unsafe.Add(to, step), unsafe.Add(from, step)
 	}
 }
