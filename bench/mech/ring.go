@@ -26,8 +26,8 @@ var ctx = context.Background()
 // openBoth opens the ring of a run and a handle on it. The ring's slots have the size of the message, up to a page; larger messages take several.
 func openBoth(kind ring.Kind, a *Args, which int) (*ring.Ring, error) {
 	o := ring.Options{Kind: kind, Slots: a.Slots, SlotSize: a.Size, Dir: a.Dir, Participants: max(16, a.Senders+a.Receivers+a.Extra)}
-	if a.Size > maxSlot {
-		o.SlotSize = maxSlot
+	if a.Size > maxSlot { // a message fits into one slot, and the ring is not larger
+		o.Slots = max(2, a.Slots*maxSlot/a.Size)
 	}
 	name := [...]string{"there", "back"}[which]
 	r, _, err := ring.OpenOrCreate(name, o)
