@@ -103,6 +103,18 @@ func (p *Producer) mpmcClaim(k uint64) (head, at uint64, err error) {
 	return 0, 0, corrupt("state word", t, c.state(t).Load()) // order: P1 acq, pairs C4 C5 L3
 }
 
+// crammed says whether the ring is full as far as stretch slots ahead. A producer that took each slot as it comes free would fetch its line from the
+// consumer that is about to leave the next one, message by message.
+func (p *Producer) crammed() bool {
+	c := p.c
+	if c.kind == SPSC {
+		return false // its space comes back in strides
+	}
+	t := p.pos + c.stretch
+	stand, _ := stand(c.state(t).Load(), t, c.slots) // order: P1 acq, pairs C4 C5 L3
+	return stand == standOld
+}
+
 // hint returns position h if it can be reached from p by ordinary traffic, otherwise p: a hint is input.
 func (c *core) hint(h, p uint64) uint64 {
 	if h-p < 1<<40 {

@@ -32,8 +32,9 @@ const (
 	spinLeast  = 20 * time.Microsecond  // spinning that is always done: parking costs as much (W2, and the look around)
 	spinMost   = 100 * time.Microsecond // and while it pays, or while those who sleep are woken sooner than that
 	rivalry    = 64                     // MPMC: spins for which a consumer remembers that another one was faster
-	watchLooks = 256                    // looks at one word before anything else is tried,
-	lookApart  = 16 * time.Nanosecond   // so far apart in an MPMC ring: a producer writes the word twice, and should not lose its line in between
+	watchLooks = 2048                   // SPSC: looks at one word before anything else is tried, two nanoseconds each,
+	apartLooks = 256                    // MPMC: the same,
+	lookApart  = 16 * time.Nanosecond   // and so far apart: a producer writes the word twice, and should not lose its line in between
 	spinHot    = 32                     // attempts without a pause, in an MPMC ring with the one above: on some processors one takes half as long as the news
 	spinClose  = 64                     // attempts that follow each other closely
 	spinLook   = 16                     // attempts between two looks at the clock, behind spinClose
@@ -115,7 +116,11 @@ func (q *Consumer) watch(ctx context.Context) bool {
 	toWrite := !q.spsc && q.rivals == 0
 	q.rivals = max(q.rivals-1, 0)
 	futex.Pause(q.distance)
-	for i := range watchLooks {
+	looks := watchLooks
+	if !q.spsc {
+		looks = apartLooks
+	}
+	for i := range looks {
 		if q.apart > 0 {
 			futex.Pause(q.apart)
 		}
@@ -261,18 +266,6 @@ func (p *Producer) awaitSpace(ctx context.Context) error {
 			return p.interrupted(err)
 		}
 	}
-}
-
-// crammed says whether the ring is full as far as stretch slots ahead. A producer that took each slot as it comes free would fetch its line from the
-// consumer that is about to leave the next one, message by message.
-func (p *Producer) crammed() bool {
-	c := p.c
-	if c.kind == SPSC {
-		return false // its space comes back in strides
-	}
-	t := p.pos + c.stretch
-	stand, _ := stand(c.state(t).Load(), t, c.slots) // order: P1 acq, pairs C4 C5 L3
-	return stand == standOld
 }
 
 // lookWhileFull looks for what nobody would wake a producer for. It returns ErrFull to go on waiting.
