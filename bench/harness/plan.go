@@ -67,7 +67,7 @@ func Plan() []Row {
 		r.Args.Work, r.Args.Pause, r.Args.Count, r.For = "rtt", time.Millisecond, 100, 0
 	})
 	row("OpenLoop/rate=1000000", []int{64}, steady, func(r *Row) {
-		r.Args.Work, r.Args.Rate, r.Args.Count, r.For = "open", 1_000_000, 200_000, 0
+		r.Args.Work, r.Args.Rate, r.Args.Count, r.For = "open", 1_000_000, 1_000_000, 0
 	})
 	row("OpenLoop/rate=50000", []int{64}, kernel, func(r *Row) {
 		r.Args.Work, r.Args.Rate, r.Args.Count, r.For = "open", 50_000, 10_000, 0
