@@ -136,6 +136,18 @@ var mpmcScenes = []scene{
 		s.send(s.producer(), 0, 99, 100, 101)
 	}},
 	{name: "mpmc-typed", about: "a ring of values of 16 bytes", header: layout.Header{Start: mpmcStart}, play: playTyped},
+	{name: "mpmc-late-hints", about: "both position hints lag by five laps: their owners were stopped before they stored them; two messages are unread", header: layout.Header{Start: mpmcStart}, play: func(s *stage) {
+		p, q := s.producer(), s.consumer()
+		for range 20 {
+			s.send(p, 5, 6)
+			s.receive(q, 2)
+		}
+		s.send(p, 7, 40)
+		s.mend(func(mem []byte) {
+			put64(mem, layout.ControlOffset+layout.ControlProducerPosition, s.h.Start)
+			put64(mem, layout.ControlOffset+layout.ControlConsumerPosition, s.h.Start)
+		})
+	}},
 	{name: "mpmc-recovered", about: "two lives: what the first left was recovered and counted, under drop; the second died too", header: layout.Header{Start: mpmcStart, Policy: layout.PolicyDrop, MaxDeliveries: 6}, play: func(s *stage) {
 		p1, p2, q := s.producer(), s.producer(), s.consumer()
 		s.send(p1, 5, 6, 7)

@@ -6,6 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/cd1900cf/millrace/internal/layout"
+	"github.com/cd1900cf/millrace/ring"
 )
 
 // spscStart is a few positions before the sequences of the state words begin anew, in the middle of a lap.
@@ -114,6 +115,19 @@ var spscScenes = []scene{
 			put64(mem, s.state(second.Position), get64(mem, s.state(second.Position))+1)
 			put64(mem, layout.ControlOffset+layout.ControlJournal, second.Position<<8|1)
 		})
+	}},
+	{name: "spsc-run-over-lost", about: "one delivery at most: a lap of messages was returned and so lost; then a run of four, one of which was received, over their words", header: spsc(layout.Header{MaxDeliveries: 1}), play: func(s *stage) {
+		p, q := s.producer(), s.consumer()
+		for i := range 8 {
+			s.send(p, 5)
+			s.giveBack(s.lease(q, 1, 1), 0)
+			s.expect[i].seen = 0
+			s.lose(&s.expect[i])
+		}
+		_, err := q.TryReceive(nil) // steps over the last one
+		require.Equal(s.t, ring.ErrEmpty, err)
+		s.batch(p, 6, 6, 6, 6)
+		s.receive(q, 1)
 	}},
 	{name: "spsc-returned-drop", about: "the consumer died at the end of a return, behind padding, before it cleared the journal; whoever drops the padding clears it", header: spsc(layout.Header{Policy: layout.PolicyDrop, MaxDeliveries: 9}), play: func(s *stage) {
 		p, q := s.producer(), s.consumer()

@@ -150,7 +150,7 @@ func (c *core) walk(f func(p, e, w uint64, s standing, length uint64) bool) {
 		c.walkSPSC(f)
 		return
 	}
-	next := c.ctl.producerPosition.Load() // order: P0 acq, pairs P7
+	_, next, _ := c.positions() // the hint alone may lag by laps
 	p := c.oldest(next)
 	for steps := uint64(0); steps < 4*c.slots; steps++ {
 		w := c.state(p).Load() // order: C2 acq, pairs P6

@@ -342,7 +342,7 @@ impl Core {
     }
 
     fn walk_mpmc(&self, mut f: impl FnMut(Visit) -> bool) {
-        let next = order::load(&self.ctl().producer_position); // P0
+        let (_, next, _) = self.positions(); // the hint alone may lag by laps
         let mut p = self.oldest(next);
         for _ in 0..4 * self.slots {
             let w = order::load(self.state(p)); // C2
@@ -376,14 +376,14 @@ impl Core {
         let mut p = order::load(&self.ctl().consumer_position); // D4
         for _ in 0..=self.slots {
             let w = order::load(self.state(p)); // D1
-            let (e, length) = match spsc_end(w, p, self.slots) {
-                Some(e) => (e, order::peek(&self.entry(p).length)), // D2
+            let (e, length, given) = match spsc_end(w, p, self.slots) {
+                Some(e) => (e, order::peek(&self.entry(p).length), given_back(w)), // D2
                 None => match self.inside_run(p) {
-                    Some((e, n)) => (e, n | FLAG_RUN),
+                    Some((e, n)) => (e, n | FLAG_RUN, 0), // w is of an earlier lap
                     None => return,
                 },
             };
-            if length & FLAG_PAD != 0 || self.max_deliveries > 0 && given_back(w) >= self.max_deliveries {
+            if length & FLAG_PAD != 0 || self.max_deliveries > 0 && given >= self.max_deliveries {
                 p = e; // no message, or lost and waits to be stepped over
                 continue;
             }

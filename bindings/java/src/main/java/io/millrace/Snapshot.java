@@ -50,13 +50,19 @@ public record Snapshot(long producerPosition, long consumerPosition, long used, 
                 if (h == t && Words.state(w) != Format.FREE) {
                     t = Words.sequence(w, t);
                 } else if (h - t > 0) {
-                    t++;
+                    t = beyond(ring, w, t, h);
                 } else {
                     break;
                 }
             }
         }
         return t;
+    }
+
+    /** The first position that may still be unclaimed or held when the word of {@code p} has passed it; a hint may lag by laps. I5. */
+    private static long beyond(Ring ring, long w, long p, long head) {
+        long used = Words.state(w) == Format.FREE ? head - ring.slots : head;
+        return Math.max(p + 1 - used, 1 - ring.slots) + used;
     }
 
     private static long consumerPosition(Segment.Core core, long producer) {
@@ -70,7 +76,7 @@ public record Snapshot(long producerPosition, long consumerPosition, long used, 
             long h = Words.head(w, p, p, ring.mask);
             int state = Words.state(w);
             if (h - p > 0) {
-                p++;
+                p = beyond(ring, w, p, h);
             } else if (h == p && (state == Format.TAKEN || state == Format.DONE)) {
                 p = Words.sequence(w, p);
             } else {
