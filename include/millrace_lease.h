@@ -60,7 +60,7 @@ MR_SLOW int mr_mpmc_lease(mr_consumer *q, size_t limit)
 			return status;
 		}
 		uint64_t n;
-		const uint64_t length = mr_load_rlx(&mr_entry(c, f.p)->length), r = mr_given_back(f.w); /* order: C3 rlx, pairs P4: ordered by C2 */
+		const uint64_t length = mr_load_acq(&mr_entry(c, f.p)->length), r = mr_given_back(f.w); /* order: C3 acq, pairs P4: before the second look at the word */
 		if (mr_payload(c, f.p, f.e - f.p, length, &n) == NULL) {
 			if (mr_load_acq(mr_state(c, f.p)) != f.w) /* order: C2 acq, pairs C4: somebody took it meanwhile */
 				continue;

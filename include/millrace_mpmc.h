@@ -286,7 +286,7 @@ MR_SLOW int mr_mpmc_receive_slow(mr_consumer *q, void *buffer, size_t capacity, 
 		if (status != MR_OK)
 			return status;
 		uint64_t n;
-		const uint64_t length = mr_load_rlx(&mr_entry(c, f.p)->length); /* order: C3 rlx, pairs P4: ordered by C2 */
+		const uint64_t length = mr_load_acq(&mr_entry(c, f.p)->length); /* order: C3 acq, pairs P4: before the second look at the word */
 		const uint8_t *at = mr_payload(c, f.p, f.e - f.p, length, &n);
 		if (at != NULL && n <= capacity) {
 			if (!MR_TSAN) /* a copy that turns out to be stale is thrown away, which the sanitizer cannot know */

@@ -43,7 +43,7 @@ impl Producer {
             }
             Ok(())
         });
-        self.h.leave(r).map_err(|error| Partial { sent, error })
+        self.h.leave(r).map_err(|error| Partial::new(sent, error))
     }
 
     /// Commits the longest prefix of `msgs` that fits; [`Error::Full`] when that is not all. Blocks: never.
@@ -68,7 +68,7 @@ impl Producer {
             }
             Ok(())
         });
-        self.h.leave(r).map_err(|error| Partial { sent, error })
+        self.h.leave(r).map_err(|error| Partial::new(sent, error))
     }
 
     /// Checks every size, and notes what they have in common.

@@ -68,6 +68,7 @@ impl Consumer {
             q.spsc_adopt();
         }
         q.h.wake_everybody();
+        q.h.shared.seg.sound()?;
         Ok(q)
     }
 
@@ -322,6 +323,14 @@ impl Consumer {
         } else if std::thread::panicking() {
             self.give_back(true);
         } else {
+            self.release_rest();
+        }
+    }
+
+    /// Releases what is still leased, if anything is.
+    #[inline]
+    fn release_rest(&mut self) {
+        if self.lease.open() {
             self.release(self.lease.count - 1);
         }
     }
@@ -382,8 +391,10 @@ impl Message<'_> {
         self.deliveries() > 1
     }
 
-    /// Ends the lease. Blocks: never. Progress: wait-free.
-    pub fn release(self) {}
+    /// Ends the lease, also while a panic unwinds. Blocks: never. Progress: wait-free. Memory that was lost meanwhile is what the next call answers.
+    pub fn release(self) {
+        self.q.release_rest();
+    }
 
     /// Leaves the lease open beyond this borrow: [`Consumer::kept`] gets it again. Until then other calls on the handle are [`Error::Misuse`].
     pub fn keep(self) {
@@ -459,8 +470,10 @@ impl Batch<'_> {
         }
     }
 
-    /// Releases what is left. Blocks: never.
-    pub fn release(self) {}
+    /// Releases what is left, also while a panic unwinds. Blocks: never. Memory that was lost meanwhile is what the next call answers.
+    pub fn release(self) {
+        self.q.release_rest();
+    }
 
     /// Leaves the lease open beyond this borrow: [`Consumer::kept`] gets it again. Until then other calls on the handle are [`Error::Misuse`].
     pub fn keep(self) {

@@ -230,6 +230,13 @@ pub struct Partial {
     pub error: Error,
 }
 
+impl Partial {
+    /// Into memory that was lost nothing was sent.
+    pub(crate) fn new(sent: usize, error: Error) -> Partial {
+        Partial { sent: if matches!(error, Error::SegmentLost) { 0 } else { sent }, error }
+    }
+}
+
 impl fmt::Display for Partial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({} messages of the batch were sent)", self.error, self.sent)

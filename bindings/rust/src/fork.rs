@@ -66,7 +66,7 @@ extern "C" fn in_child() {
             }
         }
     }
-    TROUBLE.fetch_add(1, Ordering::Relaxed);
+    TROUBLE.fetch_add(1, Ordering::Release);
     REGISTRY.unlock();
 }
 

@@ -56,6 +56,7 @@ unsafe impl Send for Handle {}
 impl Handle {
     /// Begins a session in the role, R1..R5.
     pub(crate) fn register(shared: &Arc<Shared>, role: Role) -> Result<Handle> {
+        let calm = TROUBLE.load(Ordering::Acquire); // before anything that may add to it
         let (id, lock, publish) = shared.register(role)?;
         Ok(Handle {
             c: shared.core,
@@ -65,7 +66,7 @@ impl Handle {
             role,
             fenced: publish == PUBLISH_FENCED as u32,
             busy: false,
-            calm: TROUBLE.load(Ordering::Relaxed),
+            calm,
             blocked: Blockage::default(),
             broken: None,
             lock,
@@ -112,7 +113,7 @@ impl Handle {
 
     /// Whether a fork, a fault or a stop concerns this handle.
     pub(crate) fn look(&mut self) -> Result<()> {
-        let now = TROUBLE.load(Ordering::Relaxed);
+        let now = TROUBLE.load(Ordering::Acquire); // pairs with whoever adds: what it is about is seen below
         if self.lock.inherited() || self.stop.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
@@ -215,7 +216,7 @@ impl Stopper {
         if self.stop.swap(true, Ordering::AcqRel) || self.shared.seg.keeper.file.inherited() {
             return;
         }
-        TROUBLE.fetch_add(1, Ordering::Relaxed);
+        TROUBLE.fetch_add(1, Ordering::Release);
         self.shared.core.not_empty().notify_all();
         self.shared.core.not_full().notify_all();
     }

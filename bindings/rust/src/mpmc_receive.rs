@@ -112,7 +112,7 @@ impl Consumer {
         for _ in 0..c.max_steps {
             let f = self.mpmc_find()?;
             let k = f.e.wrapping_sub(f.p);
-            let length = order::peek(&c.entry(f.p).length); // C3
+            let length = order::load(&c.entry(f.p).length); // C3: before a second look at the word
             let payload = c.payload(f.p, k, length);
             let Some(n) = payload.and_then(|x| x.get(buf)) else {
                 if order::load(c.state(f.p)) != f.w {
@@ -230,7 +230,7 @@ impl Consumer {
     /// Describes a message from its length word, C3; None when that cannot be true.
     fn item(&self, f: Found) -> Option<Item> {
         let c = &self.h.c;
-        let length = order::peek(&c.entry(f.p).length);
+        let length = order::load(&c.entry(f.p).length); // before a second look at the word
         let payload = c.payload(f.p, f.e.wrapping_sub(f.p), length)?;
         Some(Item { p: f.p, e: f.e, payload, given: given_back(f.w) })
     }

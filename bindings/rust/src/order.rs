@@ -46,7 +46,7 @@ pub(crate) fn peek<W: Word>(w: &W) -> W::Value {
     w.get(Ordering::Relaxed)
 }
 
-/// acq: F2 P0 P1 P2 C0 C1 C2 C3 (give back) D1 D2 (run_end) D4 S1 S5 L2 J1 V0 V2 V3 V6 V8 V9 E1 X5 X6 W2 W4 W5 N4.
+/// acq: F2 P0 P1 P2 C0 C1 C2 C3 (give back, and where a second look at the word follows) D1 D2 (run_end) D4 S1 S5 L2 J1 V0 V2 V3 V6 V8 V9 E1 X5 X6 W2 W4 W5 N4.
 #[inline(always)]
 pub(crate) fn load<W: Word>(w: &W) -> W::Value {
     w.get(Ordering::Acquire)

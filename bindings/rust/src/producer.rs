@@ -49,6 +49,7 @@ impl Producer {
         let (pos, limit) = if c.spsc { c.settle_producer()? } else { (order::load(&c.ctl().producer_position), 0) };
         let wait_for_consumers = o.wait_for_consumers;
         h.wake_everybody();
+        h.shared.seg.sound()?;
         Ok(Producer { h, pos, limit, coarse: false, hinted: pos, wait_for_consumers, open: None })
     }
 

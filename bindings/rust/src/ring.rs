@@ -297,8 +297,9 @@ impl Ring {
             return Err(Error::ReadOnly);
         }
         s.keeper.file.fd()?;
-        if s.map.lost() || order::load(&self.shared.core.ctl().removed) != 0 {
-            return Err(Error::SegmentLost); // X6
+        let removed = order::load(&self.shared.core.ctl().removed) != 0; // X6; it may be the load that finds the memory gone
+        if removed || s.map.lost() {
+            return Err(Error::SegmentLost);
         }
         Ok(())
     }

@@ -118,6 +118,16 @@ pub(crate) struct Segment {
     pub(crate) name: String,
 }
 
+impl Segment {
+    /// Whether the memory is still there: what was read and written until now counts.
+    pub(crate) fn sound(&self) -> Result<()> {
+        if self.map.lost() {
+            return Err(Error::SegmentLost);
+        }
+        Ok(())
+    }
+}
+
 /// flock(2), retried when a signal came; false when somebody else has it.
 pub(crate) fn flock(fd: i32, how: i32) -> io::Result<bool> {
     // SAFETY: plain system call.

@@ -193,6 +193,7 @@ impl Ring {
             }
             self.shared.recover_if_dead(i.id);
         }
+        self.shared.seg.sound()?;
         Ok(dead)
     }
 }

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{bytes, Dir};
-use millrace::{Error, Kind, OnConsumerDeath, OpenOptions, Options, ProducerOptions, RemoveOptions, Ring, State};
+use millrace::{Consumer, Error, Kind, OnConsumerDeath, OpenOptions, Options, Partial, ProducerOptions, RemoveOptions, Ring, State};
 
 const KINDS: [Kind; 2] = [Kind::Spsc, Kind::Mpmc];
 
@@ -454,6 +454,72 @@ fn a_truncated_segment_is_lost() {
         assert!(matches!(p.try_send(b"x"), Err(Error::SegmentLost)));
         assert!(matches!(q.try_next(), Err(Error::SegmentLost)));
         assert!(r.stats().is_err());
+    }
+}
+
+/// The same before anybody has touched the mapping: nobody begins a session in memory that is not there, and nothing is sent into it.
+#[test]
+fn nobody_registers_with_a_truncated_segment() {
+    for kind in KINDS {
+        for n in 0..4 {
+            let dir = Dir::new();
+            drop(ring(&dir, kind, 8, 16));
+            let r = OpenOptions::new().dir(&dir.0).open("q").unwrap();
+            std::fs::File::options().write(true).open(dir.0.join("q")).unwrap().set_len(4096).unwrap();
+            let lost = match n {
+                0 => r.producer().err(),
+                1 => r.consumer().err(),
+                2 => r.recover().err(),
+                _ => {
+                    let e = r.producer().err();
+                    assert!(matches!(r.producer(), Err(Error::SegmentLost)));
+                    e
+                }
+            };
+            assert!(matches!(lost, Some(Error::SegmentLost)), "{n}: {lost:?}");
+        }
+    }
+}
+
+#[test]
+fn a_batch_into_a_truncated_segment_was_not_sent() {
+    for kind in KINDS {
+        let dir = Dir::new();
+        let r = ring(&dir, kind, 1024, 4096);
+        let mut p = r.producer().unwrap();
+        std::fs::File::options().write(true).open(dir.0.join("q")).unwrap().set_len(4096).unwrap();
+        let e = p.send_batch(&[&[1; 4096], &[2; 4096]]).unwrap_err();
+        assert!(matches!(e, Partial { sent: 0, error: Error::SegmentLost }), "{e:?}");
+    }
+}
+
+/// What a destructor releases while a panic unwinds is released; what it only drops is given back.
+#[test]
+fn released_while_a_panic_unwinds() {
+    struct Drain<'a>(&'a mut Consumer, bool);
+    impl Drop for Drain<'_> {
+        fn drop(&mut self) {
+            let m = self.0.try_next().unwrap();
+            if self.1 {
+                m.release();
+            }
+        }
+    }
+    for kind in KINDS {
+        for releases in [true, false] {
+            let dir = Dir::new();
+            let r = ring(&dir, kind, 8, 16);
+            let (mut p, mut q) = (r.producer().unwrap(), r.consumer().unwrap());
+            p.send(b"a").unwrap();
+            p.send(b"b").unwrap();
+            let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                let _d = Drain(&mut q, releases);
+                std::panic::resume_unwind(Box::new(()));
+            }));
+            assert!(unwound.is_err());
+            let m = q.try_next().unwrap();
+            assert_eq!((&m[..], m.deliveries()), if releases { (&b"b"[..], 1) } else { (&b"a"[..], 2) });
+        }
     }
 }
 
