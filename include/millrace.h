@@ -30,7 +30,7 @@ MILLRACE_API int mr_try_send(mr_producer *p, const void *data, size_t size)
 		return mr_refused(&p->h);
 	const bool spsc = p->h.c.kind == MR_SPSC;
 	int status = spsc ? mr_spsc_send(p, data, size) : mr_mpmc_send(p, data, size);
-	if (mr_unlikely(status == MR_FULL) && mr_unblock(&p->h))
+	if (mr_unlikely(status == MR_FULL) && mr_unblock(&p->h, &status))
 		status = mr_mpmc_send(p, data, size);
 	return mr_leave(&p->h, status, MR_GATE_OPEN, MR_GATE_OPEN);
 }
@@ -64,7 +64,7 @@ MILLRACE_API int mr_try_reserve(mr_producer *p, size_t size, void **data)
 	if (!mr_enter(&p->h, MR_GATE_OPEN))
 		return mr_refused(&p->h);
 	int status = mr_try_reserve_once(p, size);
-	if (status == MR_FULL && mr_unblock(&p->h))
+	if (status == MR_FULL && mr_unblock(&p->h, &status))
 		status = mr_try_reserve_once(p, size);
 	if (status == MR_OK)
 		*data = mr_reserved(p);
@@ -131,7 +131,7 @@ MR_FAST int mr_send_messages(mr_producer *p, mr_batch *b, size_t *sent, const in
 			n = p->pending.done;
 		} else if (status == MR_FULL && n == 0 && !repaired) {
 			repaired = true;
-			if (mr_unblock(&p->h))
+			if (mr_unblock(&p->h, &status))
 				status = MR_OK;
 		}
 		done += n;

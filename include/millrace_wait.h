@@ -318,8 +318,12 @@ MR_SLOW int mr_await_space(mr_producer *p, int64_t timeout)
 }
 
 /* What a try call does that found the ring full: at most every 20 ms it looks for the dead in its way. Whether something was repaired. */
-MR_SLOW bool mr_unblock(mr_handle *h)
+MR_SLOW bool mr_unblock(mr_handle *h, int *status)
 {
+	if (mr_was_removed(&h->c)) { /* it will stay full: nobody new can come */
+		*status = mr_fail(MR_LOST, "%s", mr_strerror(MR_LOST));
+		return false;
+	}
 	if (h->c.kind == MR_SPSC)
 		return false; /* space of a dead SPSC consumer is given back by its successor */
 	const int64_t now = mr_monotonic();

@@ -123,6 +123,9 @@ func (h *handle) leave(err error) error {
 		h.broken = err
 		h.gate.leave(gateBroken)
 		h.ring.log("corrupt segment", "error", err)
+	case err == ErrFull && h.c.removed(): // it will stay full: nobody new can come
+		h.gate.leave(gateOpen)
+		return ErrSegmentLost
 	default:
 		h.gate.leave(gateOpen)
 	}

@@ -354,3 +354,26 @@ func TestObserverCannotRecover(t *testing.T) {
 	_, err = look.Recover(false)
 	require.ErrorIs(t, err, fs.ErrPermission)
 }
+
+// A producer that only tries learns that its ring was removed when it is full: it would stay full.
+func TestFullRingThatWasRemoved(t *testing.T) {
+	for _, k := range []Kind{SPSC, MPMC} {
+		dir := t.TempDir()
+		r, err := Create("q", Options{Kind: k, Slots: 4, SlotSize: 8, Dir: dir})
+		require.NoError(t, err)
+		p, err := r.NewProducer()
+		require.NoError(t, err)
+		for range 4 {
+			require.NoError(t, p.TrySend([]byte("x")))
+		}
+		require.Equal(t, ErrFull, p.TrySend([]byte("x")))
+		require.NoError(t, Remove("q", WithDir(dir), WithForce()))
+		require.Equal(t, ErrSegmentLost, p.TrySend([]byte("x")))
+		_, err = p.TryReserve(3)
+		require.Equal(t, ErrSegmentLost, err)
+		n, err := p.TrySendBatch([][]byte{{1}, {2}})
+		require.Equal(t, ErrSegmentLost, err)
+		require.Zero(t, n)
+		require.NoError(t, r.Close())
+	}
+}

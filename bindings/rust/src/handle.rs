@@ -133,6 +133,9 @@ impl Handle {
             self.broken = Some((**e).clone());
             self.busy = true; // nobody enters again
         }
+        if matches!(r, Err(Error::Full)) && order::load(&self.c.ctl().removed) != 0 {
+            return Err(Error::SegmentLost); // X6: it will stay full, since nobody new can come
+        }
         r
     }
 

@@ -409,6 +409,15 @@ fn removal() {
     remove.clone().force().remove("q").unwrap();
     assert!(matches!(waiting.join().unwrap(), Err(Error::SegmentLost)));
     assert!(matches!(r.producer(), Err(Error::SegmentLost)));
+    for kind in KINDS {
+        let r = options(&dir, kind, 4, 16).create("full").unwrap();
+        let mut p = r.producer().unwrap();
+        remove.clone().force().remove("full").unwrap();
+        while p.try_send(b"x").is_ok() {}
+        assert!(matches!(p.try_send(b"x"), Err(Error::SegmentLost)));
+        assert!(matches!(p.try_reserve(1), Err(Error::SegmentLost)));
+        assert!(matches!(p.try_send_batch(&[b"x"]), Err(Partial { sent: 0, error: Error::SegmentLost })));
+    }
     std::fs::write(dir.0.join("text"), "no segment").unwrap();
     assert!(remove.clone().force().remove("text").is_err());
     assert!(dir.0.join("text").exists());

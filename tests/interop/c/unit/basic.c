@@ -244,6 +244,28 @@ static void backings(void)
 	}
 }
 
+/* A producer that only tries learns that its ring was removed when it is full: it would stay full. */
+static void removed_full(void)
+{
+	for (uint32_t kind = MR_SPSC; kind <= MR_MPMC; kind++) {
+		mr_ring *r = ring_of(kind, 4, 8);
+		mr_producer *p;
+		void *room;
+		size_t sent = 9;
+		const uint64_t values[2] = {1, 2};
+		OK(mr_producer_new(r, 0, &p));
+		for (int i = 0; i < 4; i++)
+			OK(mr_try_send(p, "x", 1));
+		STATUS(MR_FULL, mr_try_send(p, "x", 1));
+		OK(mr_remove("unit", NULL, MR_FORCE));
+		STATUS(MR_LOST, mr_try_send(p, "x", 1));
+		STATUS(MR_LOST, mr_try_reserve(p, 3, &room));
+		STATUS(MR_LOST, mr_try_send_array(p, values, 8, 2, &sent));
+		CHECK(sent == 0);
+		OK(mr_close(r));
+	}
+}
+
 /* A file that is truncated under the ring: MR_LOST from every call, no signal. */
 static void truncated(void)
 {
@@ -334,5 +356,5 @@ static void observers(void)
 
 const test basic_tests[] = {
 	{"checksum", checksum}, {"names", names}, {"options", options}, {"misuse", misuse}, {"batches", batches}, {"arrays", arrays}, {"backings", backings},
-	{"truncated", truncated}, {"forked", forked}, {"observers", observers}, {NULL, NULL},
+	{"removed_full", removed_full}, {"truncated", truncated}, {"forked", forked}, {"observers", observers}, {NULL, NULL},
 };
