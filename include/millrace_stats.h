@@ -188,15 +188,15 @@ MILLRACE_API int mr_recover(mr_ring *ring, size_t *count)
 	const mr_core *c = &ring->c;
 	size_t n = 0;
 	int status = ring->segment.read_only ? mr_fail(MR_PERMISSION, "%s is open for observing only", ring->segment.path) : ring->forked ? mr_fail(MR_CLOSED, "a forked child has no ring") : MR_OK;
+	if (status == MR_OK && c->kind == MR_SPSC) /* whoever found them dead may have retired them, and settled nothing */
+		status = mr_settle_role(ring, MR_ROLE_PRODUCER);
+	if (status == MR_OK && c->kind == MR_SPSC)
+		status = mr_settle_role(ring, MR_ROLE_CONSUMER);
 	for (uint32_t id = 0; status == MR_OK && id < c->participants; id++) {
-		const bool producer = mr_role_open(c, id, MR_ROLE_PRODUCER);
-		if ((!producer && !mr_role_open(c, id, MR_ROLE_CONSUMER)) || mr_is_alive(c, id))
+		if (!mr_anything_open(c, id) || mr_is_alive(c, id))
 			continue;
 		n++;
-		if (c->kind == MR_SPSC)
-			status = mr_settle_role(ring, producer ? MR_ROLE_PRODUCER : MR_ROLE_CONSUMER);
-		if (status == MR_OK)
-			(void)mr_recover_if_dead(ring, id);
+		(void)mr_recover_if_dead(ring, id);
 	}
 	if (count != NULL)
 		*count = n;

@@ -408,6 +408,13 @@ func (r *Ring) Recover(dryRun bool) (list []Recovered, err error) {
 		}
 		return true
 	})
+	if c.kind == SPSC && !dryRun { // whoever found them dead may have retired them, and settled nothing
+		for _, role := range []Role{ProducerRole, ConsumerRole} {
+			if err := r.settleRole(role); err != nil && !errors.Is(err, seg.ErrLocked) { // locked: somebody lives, or a successor has settled it
+				return nil, err
+			}
+		}
+	}
 	for id := range c.participants {
 		m := c.participant(id)
 		role := ProducerRole
@@ -425,11 +432,6 @@ func (r *Ring) Recover(dryRun bool) (list []Recovered, err error) {
 		list = append(list, Recovered{ID: id, Role: role, PID: int(m.pid.Load()), Held: held[id]}) // order: E3 rlx, for people
 		if dryRun {
 			continue
-		}
-		if c.kind == SPSC {
-			if err := r.settleRole(role); err != nil && !errors.Is(err, seg.ErrLocked) { // locked: a successor has settled it
-				return list, err
-			}
 		}
 		c.recoverIfDead(id)
 		r.log("recovered", "id", id, "role", role.String())

@@ -187,10 +187,12 @@ impl Ring {
     pub fn recover(&self) -> Result<Vec<Info>> {
         self.may_register()?;
         let dead: Vec<Info> = self.participants().into_iter().filter(|i| i.state == State::Dead).collect();
+        if self.shared.core.spsc {
+            // Whoever found them dead may have retired them, and settled nothing.
+            self.shared.settle_role(Role::Producer)?;
+            self.shared.settle_role(Role::Consumer)?;
+        }
         for i in &dead {
-            if self.shared.core.spsc {
-                self.shared.settle_role(i.role)?;
-            }
             self.shared.recover_if_dead(i.id);
         }
         self.shared.seg.sound()?;
