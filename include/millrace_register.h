@@ -38,16 +38,19 @@ MR_SLOW void mr_begin(const mr_core *c, uint32_t id, int role)
 }
 
 /* R2: an id whose byte is locked through fd and whose sessions are closed; free entries first, then those of the dead. */
-MR_SLOW int mr_choose_id(mr_ring *r, int fd, uint32_t *id)
+MR_SLOW int mr_take_id(mr_ring *r, int fd, uint32_t *id, bool *again)
 {
+	*again = false;
 	for (int retire = 0; retire < 2; retire++) {
 		for (*id = 0; *id < r->c.participants; ++*id) {
 			const uint64_t byte = MILLRACE_LOCK_PARTICIPANT + *id;
 			if (mr_anything_open(&r->c, *id) && (!retire || !mr_recover_if_dead(r, *id)))
 				continue;
 			int error = mr_set_lock(fd, byte, F_WRLCK);
-			if (error == EAGAIN)
+			if (error == EAGAIN) { /* somebody recovers its dead owner, or is about to leave it */
+				*again = true;
 				continue;
+			}
 			if (error != 0)
 				return mr_fail_errno("lock an id in", r->segment.path, error);
 			if (!mr_anything_open(&r->c, *id))
@@ -58,6 +61,21 @@ MR_SLOW int mr_choose_id(mr_ring *r, int fd, uint32_t *id)
 		}
 	}
 	return mr_fail(MR_TOO_MANY, "the participant table is full (%u entries); close handles, or create the ring with more participants", r->c.participants);
+}
+
+/* The same, and again for a while. */
+MR_SLOW int mr_choose_id(mr_ring *r, int fd, uint32_t *id)
+{
+	bool again = true;
+	int status = MR_OK;
+	for (int i = 0; again && i < MR_ROLE_TRIES; i++) {
+		if (i > 0)
+			mr_nap(MR_MILLISECOND);
+		status = mr_take_id(r, fd, id, &again);
+		if (status != MR_TOO_MANY)
+			break;
+	}
+	return status;
 }
 
 /* Registers a handle in a role. */

@@ -95,6 +95,26 @@ func (c *core) register(k locks, role Role) (id int, lock locker, err error) {
 		}
 	}
 	testpoint.Hit("R1")
+	for range 100 {
+		id, again, err := c.takeEntry(lock)
+		if err != nil {
+			return 0, nil, errors.Join(err, lock.Close())
+		}
+		if id >= 0 {
+			c.begin(c.participant(id), role)
+			return id, lock, nil
+		}
+		if !again {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return 0, nil, errors.Join(fmt.Errorf("%w (%d entries)", ErrTooManyParticipants, c.participants), lock.Close())
+}
+
+// takeEntry locks an entry of the table that no session is open in: R2. -1: there is none; again says that one was locked by somebody who recovers its
+// dead owner, or is about to leave it.
+func (c *core) takeEntry(lock locker) (id int, again bool, err error) {
 	for _, retire := range []bool{false, true} { // free entries first, then those of the dead
 		for id = range c.participants {
 			m := c.participant(id)
@@ -105,22 +125,21 @@ func (c *core) register(k locks, role Role) (id int, lock locker, err error) {
 			}
 			b := layout.LockParticipant + int64(id)
 			if err = lock.Add(b); errors.Is(err, seg.ErrLocked) {
+				again = true
 				continue
 			} else if err != nil {
-				return 0, nil, errors.Join(err, lock.Close())
+				return -1, false, err
 			}
 			testpoint.Hit("R2")
-			if m.producer.open() || m.consumer.open() { // somebody came, and died, between the look and the lock
-				if err = lock.Drop(b); err != nil {
-					return 0, nil, errors.Join(err, lock.Close())
-				}
-				continue
+			if !m.producer.open() && !m.consumer.open() {
+				return id, false, nil
 			}
-			c.begin(m, role)
-			return id, lock, nil
+			if err = lock.Drop(b); err != nil { // somebody came, and died, between the look and the lock
+				return -1, false, err
+			}
 		}
 	}
-	return 0, nil, errors.Join(fmt.Errorf("%w (%d entries)", ErrTooManyParticipants, c.participants), lock.Close())
+	return -1, again, nil
 }
 
 // lockRole takes the one role of an SPSC ring. A lock that nobody alive explains is a recoverer's, or a process on its way out: it is waited for.

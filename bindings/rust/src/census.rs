@@ -108,20 +108,10 @@ impl Shared {
         if c.spsc {
             self.lock_role(&lock, role)?; // R1
         }
-        for retire in [false, true] {
-            // Free entries first, then those of the dead.
-            for id in 0..c.participants {
+        for _ in 0..100 {
+            let (id, again) = self.take_entry(&lock)?;
+            if let Some(id) = id {
                 let m = c.participant(id);
-                if m.open() && !(retire && self.recover_if_dead(id)) {
-                    continue;
-                }
-                if !lock.add(participant_byte(id))? {
-                    continue; // R2
-                }
-                if m.open() {
-                    lock.drop_byte(participant_byte(id))?; // somebody came, and died, between the look and the lock
-                    continue;
-                }
                 order::write(&m.pid, std::process::id()); // R3
                 order::write(&m.publish, publish);
                 order::write(&m.since, now());
@@ -130,8 +120,37 @@ impl Shared {
                 order::add(&c.ctl().roster, 1); // R5
                 return Ok((id, lock, publish));
             }
+            if !again {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
         Err(Error::TooManyParticipants)
+    }
+
+    /// Locks an entry of the table that no session is open in: R2. The bool says that one was locked by somebody who recovers its dead owner,
+    /// or is about to leave it.
+    fn take_entry(&self, lock: &Lock) -> Result<(Option<u32>, bool)> {
+        let c = &self.core;
+        let mut again = false;
+        for retire in [false, true] {
+            // Free entries first, then those of the dead.
+            for id in 0..c.participants {
+                let m = c.participant(id);
+                if m.open() && !(retire && self.recover_if_dead(id)) {
+                    continue;
+                }
+                if !lock.add(participant_byte(id))? {
+                    again = true;
+                    continue;
+                }
+                if !m.open() {
+                    return Ok((Some(id), false));
+                }
+                lock.drop_byte(participant_byte(id))?; // somebody came, and died, between the look and the lock
+            }
+        }
+        Ok((None, again))
     }
 
     /// Takes the one role of an SPSC ring. A lock that nobody alive explains is a recoverer's, or a process on its way out: it is waited for.

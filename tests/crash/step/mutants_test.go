@@ -81,7 +81,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "lock-dropped-too-early", file: "census.go", run: stopped + "/mpmc/redeliver/commit$",
-		old: "\t\t\tc.begin(m, role)\n", new: "\t\t\tc.begin(m, role)\n\t\t\t_ = lock.Drop(b)\n",
+		old: "\t\t\tc.begin(c.participant(id), role)\n", new: "\t\t\tc.begin(c.participant(id), role)\n\t\t\t_ = lock.Drop(layout.LockParticipant + int64(id))\n",
 	},
 	{
 		name: "lease-names-another-owner", file: "inplace.go", run: killed + "/mpmc/redeliver/next_on$",
