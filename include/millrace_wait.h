@@ -139,11 +139,11 @@ MR_FAST void mr_slept(mr_handle *h, int64_t parked)
 }
 
 /* How long to sleep at most, after making sure that plain-store publishers of the other role cannot be missed (W2). */
-MR_SLOW int64_t mr_nap_length(const mr_handle *h, int other)
+MR_SLOW int64_t mr_nap_length(const mr_handle *h)
 {
 	bool polling = false, plain = false;
-	for (uint32_t id = 0; id < h->c.participants; id++) {
-		if (!mr_role_open(&h->c, id, other))
+	for (uint32_t id = 0; id < h->c.participants; id++) { /* of either role: who gives back or discards wakes those who do the same as he */
+		if (id == h->id || !mr_anything_open(&h->c, id))
 			continue;
 		const uint32_t how = mr_load32_acq(&h->c.table[id].publish); /* order: W2 acq, pairs R3 */
 		if ((how & MILLRACE_PUBLISH_FENCED) != 0)
@@ -302,7 +302,7 @@ MR_SLOW int mr_await_space(mr_producer *p, int64_t timeout)
 	for (bool again = false; status == MR_FULL; again = true) {
 		if (!again || !mr_still_arrived(e, key))
 			key = mr_arrive(e);
-		const int64_t nap = mr_nap_length(&p->h, MR_ROLE_CONSUMER);
+		const int64_t nap = mr_nap_length(&p->h);
 		if (mr_is_ending(&p->h))
 			return mr_ending(&p->h);
 		if ((status = mr_attempt_send(p)) != MR_FULL)
@@ -468,7 +468,7 @@ MR_SLOW int mr_await_message(mr_consumer *q, int64_t timeout)
 	for (bool again = false; status == MR_EMPTY; again = true) {
 		if (!again || !mr_still_arrived(e, key))
 			key = mr_arrive(e);
-		int64_t nap = mr_nap_length(&q->h, MR_ROLE_PRODUCER);
+		int64_t nap = mr_nap_length(&q->h);
 		if (mr_is_ending(&q->h)) {
 			status = mr_ending(&q->h);
 			break;

@@ -36,6 +36,7 @@ type Consumer struct {
 	drained   time.Time     // when Grace began to count
 	held      time.Duration // the last sleep at the end of a stream of which somebody holds a message
 	drainedAt uint32        // roster then
+	polled    error         // what the last look of a Try call came to: ErrEmpty or errEOF
 
 	pending receiving // what a blocked call is trying to do
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/cd1900cf/millrace/internal/layout"
 )
 
 // vanish lets a handle end as if its process had been killed: its lock is gone, its registration is not.
@@ -376,4 +378,79 @@ func TestFullRingThatWasRemoved(t *testing.T) {
 		require.Zero(t, n)
 		require.NoError(t, r.Close())
 	}
+}
+
+// What a dead SPSC participant held is settled by Recover, whoever has counted it as died before.
+func TestRecoverWhatWasRetired(t *testing.T) {
+	heap := func(t *testing.T) (*Ring, *Producer, *Consumer) {
+		r, err := NewHeap(Options{Kind: SPSC, Slots: 4, SlotSize: 16, OnConsumerDeath: Drop})
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, r.Close()) })
+		p, q := pair(t, r)
+		return r, p, q
+	}
+	t.Run("consumer", func(t *testing.T) {
+		r, p, q := heap(t)
+		for range 4 {
+			require.NoError(t, p.TrySend([]byte("x")))
+		}
+		_, err := q.TryNextBatch(4)
+		require.NoError(t, err)
+		vanish(t, &q.handle)
+		require.Equal(t, ErrNoConsumers, p.Send(ctxb, []byte("y")), "retires it")
+		_, err = r.Recover(false)
+		require.NoError(t, err)
+		s := r.Stats()
+		require.EqualValues(t, 4, s.Lost)
+		require.Zero(t, s.Used)
+	})
+	t.Run("producer", func(t *testing.T) {
+		r, p, q := heap(t)
+		_, err := p.TryReserve(4)
+		require.NoError(t, err)
+		vanish(t, &p.handle)
+		_, err = q.Receive(ctxb, make([]byte, 16))
+		require.Equal(t, io.EOF, err, "retires it")
+		_, err = r.Recover(false)
+		require.NoError(t, err)
+		require.EqualValues(t, 1, r.Stats().Skipped)
+	})
+}
+
+// A registration waits for somebody who is just recovering the owner of the only free entry.
+func TestRegisterBesideARecoverer(t *testing.T) {
+	dir := t.TempDir()
+	r, err := Create("q", Options{Slots: 4, SlotSize: 16, Participants: 2, Dir: dir})
+	require.NoError(t, err)
+	p, _ := pair(t, r)
+	id := int64(p.id)
+	vanish(t, &p.handle)
+	other, err := Open("q", WithDir(dir))
+	require.NoError(t, err)
+	release, dead, err := other.seg.Hold(layout.LockParticipant + id)
+	require.NoError(t, err)
+	require.True(t, dead)
+	time.AfterFunc(10*time.Millisecond, release)
+	_, err = r.NewProducer()
+	require.NoError(t, err)
+	require.NoError(t, errors.Join(other.Close(), r.Close()))
+}
+
+// The end of the stream is a state for calls that only try as well.
+func TestTriedEndOfStream(t *testing.T) {
+	forms(t, Options{Slots: 4, SlotSize: 16}, func(t *testing.T, r *Ring) {
+		p, q := pair(t, r)
+		require.NoError(t, p.Close())
+		for range 5 {
+			_, err := q.TryReceive(nil)
+			require.Equal(t, io.EOF, err)
+		}
+		p, err := r.NewProducer()
+		require.NoError(t, err)
+		_, err = q.TryReceive(nil)
+		require.Equal(t, ErrEmpty, err)
+		require.NoError(t, p.TrySend(nil))
+		_, err = q.TryReceive(nil)
+		require.NoError(t, err)
+	})
 }

@@ -169,11 +169,13 @@ func (h *handle) nap(other Role) time.Duration {
 	c := h.c
 	polling, plain := false, false
 	others := 0
-	for id := range c.participants {
-		if !c.session(id, other).open() {
+	for id := range c.participants { // of one's own role as well: who gives back or discards wakes those who do the same as he
+		if m := c.participant(id); id == int(h.id) || !m.producer.open() && !m.consumer.open() {
 			continue
 		}
-		others++
+		if c.session(id, other).open() {
+			others++
+		}
 		switch how := c.participant(id).publish.Load(); { // order: W2 acq, pairs R3
 		case how&layout.PublishFenced != 0:
 		case how&layout.PublishMembarrier != 0:
@@ -220,7 +222,7 @@ func (p *Producer) awaitSpace(ctx context.Context) error {
 	s := p.spinning()
 	p.coarse = true
 	for s.more() {
-		if p.crammed() {
+		if !p.crowded && p.crammed() {
 			continue
 		}
 		if err := p.attempt(); err != ErrFull {
@@ -230,11 +232,10 @@ func (p *Producer) awaitSpace(ctx context.Context) error {
 		}
 	}
 	p.coarse = false
+	p.spun(&s, false)
 	if err := p.attempt(); err != ErrFull { // there may be less than a stride
-		p.spun(&s, true)
 		return err
 	}
-	p.spun(&s, false)
 	defer p.abandon()
 	if err := ctx.Err(); err != nil {
 		return err
@@ -451,10 +452,13 @@ func (q *Consumer) poll() (n int, err error) {
 	roster := q.c.ctl.roster.Load() // order: E1 acq, pairs R5 X3 V6
 	now := time.Now()
 	if roster == q.roster && now.Sub(q.looked) < lookEvery {
-		return 0, ErrEmpty
+		return 0, q.polled
 	}
 	q.roster, q.looked = roster, now
 	n, _, err = q.lookWhileEmpty(tick)
+	if q.polled = ErrEmpty; err == errEOF {
+		q.polled = err // a state: it lasts as long as the roster is this
+	}
 	return n, err
 }
 

@@ -89,7 +89,7 @@ static PyObject *py_arm(PyObject *module, PyObject *handle)
 	if (!get_waited(handle, &w) || !enter(w.g))
 		return NULL;
 	key = mr_arrive(w.event);
-	nap = mr_nap_length(w.h, w.other);
+	nap = mr_nap_length(w.h);
 	leave(w.g);
 	return Py_BuildValue("IL", key, (long long)nap);
 }

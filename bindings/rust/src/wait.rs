@@ -160,11 +160,12 @@ impl StallWatch {
 
 impl Handle {
     /// W2: how long to sleep at most, after making sure that plain-store publishers of the other role cannot be missed.
-    fn nap(&self, other: Role) -> Duration {
+    fn nap(&self) -> Duration {
         let (mut polling, mut plain) = (false, false);
         for id in 0..self.c.participants {
+            // Of either role: who gives back or discards wakes those who do the same as he.
             let m = self.c.participant(id);
-            if !m.session(other).open() {
+            if id == self.id || !m.open() {
                 continue;
             }
             let how = u64::from(order::load(&m.publish));
@@ -280,7 +281,7 @@ impl Producer {
         let e = shared.core.not_full();
         let mut key = e.arrive(); // W1
         loop {
-            let nap = self.h.nap(Role::Consumer); // W2
+            let nap = self.h.nap(); // W2
             match attempt(self) {
                 Err(Error::Full) => {} // W3
                 r => return r,
@@ -361,7 +362,7 @@ impl Consumer {
         let mut key = e.arrive(); // W1
         let mut held = HELD_TICK;
         loop {
-            let mut nap = self.h.nap(Role::Producer); // W2
+            let mut nap = self.h.nap(); // W2
             let mut r = attempt(self); // W3
             if matches!(r, Err(Error::Empty)) {
                 self.h.stalled.look(self.h.blocked);
