@@ -28,7 +28,7 @@ public abstract class Consumer extends Handle {
     public final Message tryReceive() {
         check();
         none();
-        return receive();
+        return attempt(this::receive);
     }
 
     /**
@@ -48,14 +48,32 @@ public abstract class Consumer extends Handle {
     public final Lease tryNext(int max) {
         check();
         none();
-        return lease = lease(max);
+        some(max);
+        return lease = attempt(() -> lease(max));
     }
 
     /** Leases up to {@code max} messages, and waits for the first if need be; null when the time has run out. */
     public final Lease next(int max, Duration limit) throws InterruptedException {
         check();
         none();
+        some(max);
         return lease = await(limit, () -> lease(max));
+    }
+
+    private static void some(int max) {
+        if (max < 1) {
+            throw new IllegalArgumentException("a lease of " + max + " messages");
+        }
+    }
+
+    /** One attempt; and one more when it found nothing and somebody who died stood in the way, at which it looks once in a while. */
+    private <T> T attempt(Try<T> attempt) {
+        T got = attempt.now();
+        if (got == null && lookDue()) {
+            core.recovery.recoverDead();
+            got = attempt.now();
+        }
+        return got;
     }
 
     private interface Try<T> {

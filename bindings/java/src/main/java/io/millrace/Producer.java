@@ -23,7 +23,7 @@ public abstract class Producer extends Handle {
         check();
         free();
         size(message.remaining());
-        return put(message);
+        return put(message) || repaired() && put(message);
     }
 
     /** Sends without waiting; false when the ring is full. */
@@ -78,6 +78,9 @@ public abstract class Producer extends Handle {
             while (n > 0 && !putAll(messages.subList(done, done + n))) {
                 n /= 2;
             }
+            if (n == 0 && repaired()) {
+                continue;
+            }
             if (n == 0) {
                 break;
             }
@@ -118,7 +121,8 @@ public abstract class Producer extends Handle {
         if (size > Memory.MAX_SLICE) {
             throw new MessageTooLargeException(size + " bytes in one buffer");
         }
-        return reservation = claim(size);
+        reservation = claim(size);
+        return reservation == null && repaired() ? reservation = claim(size) : reservation;
     }
 
     /** Reserves, and waits for room if need be; null when the time has run out. */
@@ -149,6 +153,15 @@ public abstract class Producer extends Handle {
     abstract void commit(Reservation r, int bytes);
 
     abstract void discard(Reservation r);
+
+    /** Looks once in a while whether the dead stand in the way of a call that does not wait; whether it did. */
+    private boolean repaired() {
+        if (!lookDue()) {
+            return false;
+        }
+        core.recovery.recoverDead();
+        return true;
+    }
 
     /** Looks after the dead once in a while; true when nobody is left to read. */
     private boolean full() {

@@ -101,15 +101,21 @@ final class Recovery {
         if (core.table.producerOpen(id)) {
             FileLock role = core.locks.own(Format.LOCK_PRODUCER);
             if (role != null) {
-                SpscSuccession.producer(core);
-                Locks.release(role);
+                try {
+                    SpscSuccession.producer(core);
+                } finally {
+                    Locks.release(role);
+                }
             }
         }
         if (core.table.consumerOpen(id)) {
             FileLock role = core.locks.own(Format.LOCK_CONSUMER);
             if (role != null) {
-                SpscSuccession.consumer(core, core.header.drop());
-                Locks.release(role);
+                try {
+                    SpscSuccession.consumer(core, core.header.drop());
+                } finally {
+                    Locks.release(role);
+                }
             }
         }
     }
