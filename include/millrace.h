@@ -113,6 +113,7 @@ MILLRACE_API int mr_discard(mr_producer *p)
 MR_FAST int mr_send_messages(mr_producer *p, mr_batch *b, size_t *sent, const int64_t *timeout)
 {
 	size_t done = 0;
+	int64_t deadline = 0;
 	bool repaired = false;
 	if (sent != NULL)
 		*sent = 0;
@@ -127,7 +128,9 @@ MR_FAST int mr_send_messages(mr_producer *p, mr_batch *b, size_t *sent, const in
 			p->pending.what = MR_PENDING_BATCH;
 			p->pending.batch = *b;
 			p->pending.done = 0;
-			status = mr_await_space(p, *timeout);
+			if (deadline == 0) /* one for all parts, from the first wait on */
+				deadline = mr_deadline(*timeout);
+			status = mr_await_space(p, mr_left(deadline));
 			n = p->pending.done;
 		} else if (status == MR_FULL && n == 0 && !repaired) {
 			repaired = true;
@@ -250,7 +253,10 @@ MR_FAST int mr_receive_messages(mr_consumer *q, void *base, size_t size, size_t 
 		*received = status == MR_OK ? q->pending.received : 0;
 		q->pending.count = 0;
 	}
-	return mr_leave(&q->h, status, MR_GATE_OPEN, MR_GATE_OPEN);
+	status = mr_leave(&q->h, status, MR_GATE_OPEN, MR_GATE_OPEN);
+	if (mr_unlikely(status == MR_LOST))
+		*received = 0;
+	return status;
 }
 
 MILLRACE_API int mr_receive_array(mr_consumer *q, void *base, size_t size, size_t count, size_t *sizes, size_t *received, int64_t timeout)

@@ -193,7 +193,10 @@ MR_FAST const uint8_t *mr_single(const mr_core *c, struct millrace_entry *e, uin
 	return mr_likely(*n <= c->slot_size) ? mr_cell(c, p) : NULL;
 }
 
-MR_FAST bool mr_is_lost(const mr_core *c) { return mr_unlikely(mr_load32_rlx(c->lost) != 0); }
+/* What a handle is told through the word `lost`. */
+enum { MR_ENDING_LOST = 1, MR_ENDING_SHUT = 2 };
+
+MR_FAST bool mr_is_lost(const mr_core *c) { return mr_unlikely((mr_load32_rlx(c->lost) & MR_ENDING_LOST) != 0); }
 MR_FAST bool mr_was_removed(const mr_core *c) { return mr_load32_acq(&c->ctl->removed) != 0; } /* order: X6 acq, pairs X6 */
 
 /* Writes the words of a new ring. The memory is zero and nobody else sees it yet. order: F0 rlx, pairs F1 */

@@ -16,7 +16,6 @@ enum {
 };
 
 /* Bits of the ring's ending word, which is the guard's `lost`. */
-enum { MR_ENDING_LOST = 1, MR_ENDING_SHUT = 2 };
 
 /* What an unsuccessful attempt found in its way: the state word at a position. */
 typedef struct mr_blockage {

@@ -126,15 +126,15 @@ MR_SLOW int mr_register(mr_ring *r, mr_handle *h, int role)
 /* Ends a registration that could not start: the ring is corrupt, nothing of ours is in it, so it ends as by a death. */
 MR_SLOW int mr_adopted(mr_handle *h, int status)
 {
-	if (status == MR_OK && mr_is_lost(&h->c))
+	if (status == MR_OK)
+		mr_wake_everybody(h);
+	if (mr_is_lost(&h->c)) /* whatever was found there */
 		status = mr_fail(MR_LOST, "%s", mr_strerror(MR_LOST));
 	if (status != MR_OK) {
 		mr_unlink_handle(h);
 		mr_disown(&h->lock);
-		return status;
 	}
-	mr_wake_everybody(h);
-	return MR_OK;
+	return status;
 }
 
 /* Handles have cache lines of their own. */

@@ -111,6 +111,7 @@ MR_SLOW int mr_remove_segment(const char *name, const char *dir, unsigned flags,
 		if (status != MR_OK)
 			return status;
 		status = mr_remove_open(fd, path, dir, name, flags, check, tell, &replaced);
+		(void)mr_flock(fd, LOCK_UN); /* a child that was forked meanwhile has the description, too */
 		(void)close(fd);
 		if (!replaced)
 			return status;

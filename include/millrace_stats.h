@@ -200,7 +200,7 @@ MILLRACE_API int mr_recover(mr_ring *ring, size_t *count)
 	}
 	if (count != NULL)
 		*count = n;
-	return status == MR_OK && mr_is_lost(c) ? mr_fail(MR_LOST, "%s", mr_strerror(MR_LOST)) : status;
+	return mr_is_lost(c) ? mr_fail(MR_LOST, "%s", mr_strerror(MR_LOST)) : status;
 }
 
 /* Whether unread messages are left, or a producer is in the middle of one. */

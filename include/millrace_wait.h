@@ -220,6 +220,13 @@ MR_FAST int64_t mr_deadline(int64_t timeout)
 	return timeout < 0 || timeout > INT64_MAX - now ? INT64_MAX : now + timeout;
 }
 
+/* The time that is left until a deadline. */
+MR_FAST int64_t mr_left(int64_t deadline)
+{
+	const int64_t left = deadline == INT64_MAX ? MR_FOREVER : deadline - mr_monotonic();
+	return deadline == INT64_MAX || left > 0 ? left : 0;
+}
+
 MR_SLOW int mr_try_reserve_once(mr_producer *p, uint64_t n)
 {
 	const mr_core *c = &p->h.c;

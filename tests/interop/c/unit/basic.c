@@ -266,6 +266,46 @@ static void removed_full(void)
 	}
 }
 
+static void *receives_slowly(void *consumer)
+{
+	uint64_t value;
+	size_t n;
+	int status;
+	do {
+		mr_nap(30 * MR_MILLISECOND);
+		status = mr_receive((mr_consumer *)consumer, &value, sizeof value, &n, MR_FOREVER);
+	} while (status == MR_OK);
+	CHECK(status == MR_EOF);
+	return NULL;
+}
+
+/* A batch of many parts has one time-out. Observers and registrations beside a shutdown do not call the ring lost. */
+static void deadlines(void)
+{
+	for (uint32_t kind = MR_SPSC; kind <= MR_MPMC; kind++) {
+		mr_ring *r = ring_of(kind, 2, 8);
+		mr_producer *p;
+		mr_consumer *q;
+		mr_stats s;
+		uint64_t values[40] = {0};
+		size_t sent, count;
+		pthread_t slow;
+		OK(mr_producer_new(r, MR_WAIT_FOR_CONSUMERS, &p));
+		OK(mr_consumer_new(r, 0, 0, &q));
+		CHECK(pthread_create(&slow, NULL, receives_slowly, q) == 0);
+		STATUS(MR_TIMEOUT, mr_send_array(p, values, 8, 40, &sent, 60 * INT64_C(1000000)));
+		CHECK(sent > 0 && sent < 20);
+		OK(mr_producer_close(p));
+		CHECK(pthread_join(slow, NULL) == 0);
+		OK(mr_consumer_close(q));
+		mr_shutdown(r);
+		OK(mr_ring_stats(r, &s));
+		OK(mr_recover(r, &count));
+		STATUS(MR_CLOSED, mr_consumer_new(r, 0, 0, &q));
+		drop(r);
+	}
+}
+
 /* A file that is truncated under the ring: MR_LOST from every call, no signal. */
 static void truncated(void)
 {
@@ -356,5 +396,5 @@ static void observers(void)
 
 const test basic_tests[] = {
 	{"checksum", checksum}, {"names", names}, {"options", options}, {"misuse", misuse}, {"batches", batches}, {"arrays", arrays}, {"backings", backings},
-	{"removed_full", removed_full}, {"truncated", truncated}, {"forked", forked}, {"observers", observers}, {NULL, NULL},
+	{"removed_full", removed_full}, {"deadlines", deadlines}, {"truncated", truncated}, {"forked", forked}, {"observers", observers}, {NULL, NULL},
 };
