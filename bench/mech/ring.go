@@ -23,7 +23,7 @@ func init() {
 
 var ctx = context.Background()
 
-// openBoth opens the ring of a run and a handle on it. The ring's slots have the size of the message, up to a page; larger messages take several.
+// openBoth opens the ring of a run and a handle on it. The ring's slots have the size of the message; there are fewer of them when messages are larger than a page.
 func openBoth(kind ring.Kind, a *Args, which int) (*ring.Ring, error) {
 	o := ring.Options{Kind: kind, Slots: a.Slots, SlotSize: a.Size, Dir: a.Dir, Participants: max(16, a.Senders+a.Receivers+a.Extra)}
 	if a.Size > maxSlot { // a message fits into one slot, and the ring is not larger
