@@ -119,7 +119,7 @@ final class MpmcConsumer extends Consumer {
         }
         long before = own;
         own = e;
-        if ((before >>> 3 != e >>> 3 || ring.slots <= 64) && e - hint() > 0) {
+        if (ring.hintDue(before, e) && e - hint() > 0) {
             memory.setLong(Format.CONSUMER_POSITION, e);
         }
     }

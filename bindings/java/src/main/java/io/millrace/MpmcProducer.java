@@ -115,7 +115,7 @@ final class MpmcProducer extends Producer {
     }
 
     private void passed(long t) {
-        if ((own >>> 3 != t >>> 3 || ring.slots <= 64) && own - hint() > 0) {
+        if (ring.hintDue(t, own) && own - hint() > 0) {
             memory.setLong(Format.PRODUCER_POSITION, own);
         }
     }

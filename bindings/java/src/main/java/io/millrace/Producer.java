@@ -78,10 +78,10 @@ public abstract class Producer extends Handle {
             while (n > 0 && !putAll(messages.subList(done, done + n))) {
                 n /= 2;
             }
-            if (n == 0 && repaired()) {
-                continue;
-            }
             if (n == 0) {
+                if (repaired()) {
+                    continue;
+                }
                 break;
             }
             done += n;

@@ -26,6 +26,11 @@ final class Ring {
         data = header.dataOffset();
     }
 
+    /** Whether a position hint is stored when the own position goes from one to the other: at each multiple of 8, in small rings always. FORMAT 5.1. */
+    boolean hintDue(long from, long to) {
+        return from >>> 3 != to >>> 3 || slots <= 64;
+    }
+
     private long entry(long position) {
         return entries + (position & mask) * stride;
     }
