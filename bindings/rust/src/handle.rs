@@ -117,24 +117,20 @@ impl Handle {
         if self.lock.inherited() || self.stop.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
-        if self.shared.seg.map.lost() {
-            return Err(Error::SegmentLost);
-        }
+        self.shared.seg.sound()?;
         self.calm = now;
         Ok(())
     }
 
     /// Ends a call.
     pub(crate) fn leave<T>(&mut self, r: Result<T>) -> Result<T> {
-        if self.shared.seg.map.lost() {
-            return Err(Error::SegmentLost);
-        }
+        self.shared.seg.sound()?;
         if let Err(Error::Format(e)) = &r {
             self.broken = Some((**e).clone());
             self.busy = true; // nobody enters again
         }
-        if matches!(r, Err(Error::Full)) && order::load(&self.c.ctl().removed) != 0 {
-            return Err(Error::SegmentLost); // X6: it will stay full, since nobody new can come
+        if matches!(r, Err(Error::Full)) {
+            self.gone()?; // it would stay full, since nobody new can come
         }
         r
     }

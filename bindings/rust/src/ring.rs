@@ -297,11 +297,7 @@ impl Ring {
             return Err(Error::ReadOnly);
         }
         s.keeper.file.fd()?;
-        let removed = order::load(&self.shared.core.ctl().removed) != 0; // X6; it may be the load that finds the memory gone
-        if removed || s.map.lost() {
-            return Err(Error::SegmentLost);
-        }
-        Ok(())
+        self.shared.gone()
     }
 
     /// The options in force, and everything else that the header says.

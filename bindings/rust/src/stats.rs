@@ -112,9 +112,7 @@ impl Ring {
     /// Reads the counters, also those of rings that others use. It takes time in proportion to slots and participants.
     pub fn stats(&self) -> Result<Stats> {
         let s = self.shared.stats();
-        if self.shared.seg.map.lost() {
-            return Err(Error::SegmentLost);
-        }
+        self.shared.seg.sound()?;
         Ok(s)
     }
 
@@ -176,9 +174,7 @@ impl Ring {
             }
             found.len() < n
         });
-        if self.shared.seg.map.lost() {
-            return Err(Error::SegmentLost);
-        }
+        self.shared.seg.sound()?;
         Ok(found)
     }
 
@@ -201,6 +197,14 @@ impl Ring {
 }
 
 impl Shared {
+    /// Whether the ring is gone: removed by force, or truncated. The first look may be what finds the memory gone.
+    pub(crate) fn gone(&self) -> Result<()> {
+        if order::load(&self.core.ctl().removed) != 0 {
+            return Err(Error::SegmentLost); // X6
+        }
+        self.seg.sound()
+    }
+
     fn stats(&self) -> Stats {
         let c = &self.core;
         let mut s = Stats { slots: c.slots, recoveries: order::peek(&c.ctl().recoveries), ..Stats::default() }; // K2

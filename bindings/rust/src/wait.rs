@@ -34,6 +34,8 @@ const SPIN_HOT: u32 = 32; // attempts without a pause, in an MPMC ring with the 
 const SPIN_CLOSE: u32 = 64; // attempts that follow each other closely
 const SPIN_LOOK: u32 = 16; // attempts between two looks at the clock, behind those
 const SPIN_FAR: u32 = 15; // most extra pauses before the first attempt
+const STRETCH_LEAST: u64 = 16; // slots of a ring: in a smaller one the consumers would be idle while a producer waits for more than one,
+const STRETCH_MOST: u64 = 32; // and how many slots ahead it looks, at most, in front of a full MPMC ring
 
 /// How long it paid to spin, and how far to stay behind the other side. Who finds something at the first attempt again and again treads on
 /// its heels and takes the line that it is writing; a longer first pause lets it get ahead.
@@ -159,7 +161,7 @@ impl StallWatch {
 }
 
 impl Handle {
-    /// W2: how long to sleep at most, after making sure that plain-store publishers of the other role cannot be missed.
+    /// W2: how long to sleep at most, after making sure that plain-store publishers cannot be missed.
     fn nap(&self) -> Duration {
         let (mut polling, mut plain) = (false, false);
         for id in 0..self.c.participants {
@@ -185,11 +187,8 @@ impl Handle {
     }
 
     /// Whether the ring is gone: removed by force, or truncated.
-    fn gone(&self) -> Result<()> {
-        if order::load(&self.c.ctl().removed) != 0 || self.shared.seg.map.lost() {
-            return Err(Error::SegmentLost); // X6
-        }
-        Ok(())
+    pub(crate) fn gone(&self) -> Result<()> {
+        self.shared.gone()
     }
 
     /// Recovers a dead participant that blocks the way, and dead consumers that hold a lease. Whether something was repaired.
@@ -241,14 +240,14 @@ impl Handle {
 }
 
 impl Producer {
-    /// Whether the ring is full as far as half of it ahead, 32 slots at most. A producer that took each slot of an MPMC ring as it comes free
+    /// Whether the ring is full as far as half of it ahead, or [`STRETCH_MOST`] slots. A producer that took each slot of an MPMC ring as it comes free
     /// would fetch its line from the consumer that is about to leave the next one, message by message. An SPSC ring gives space back in strides.
     fn is_crammed(&self) -> bool {
         let c = self.h.c;
         if c.spsc {
             return false;
         }
-        let ahead = if c.slots < 16 { 0 } else { (c.slots / 2).min(32) }; // in a smaller one the consumers would be idle meanwhile
+        let ahead = if c.slots < STRETCH_LEAST { 0 } else { (c.slots / 2).min(STRETCH_MOST) };
         let t = self.pos.wrapping_add(ahead);
         stand(order::load(c.state(t)), t, c.slots).0 == Stand::Old // P1
     }

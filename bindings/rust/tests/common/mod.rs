@@ -7,6 +7,8 @@ pub mod json;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use millrace::{Kind, Options, Ring};
+
 /// A directory of shared memory that goes with the test.
 pub struct Dir(pub PathBuf);
 
@@ -37,4 +39,17 @@ pub fn bytes(seq: u64, n: usize) -> Vec<u8> {
             x as u8
         })
         .collect()
+}
+
+/// Both kinds of ring.
+pub const KINDS: [Kind; 2] = [Kind::Spsc, Kind::Mpmc];
+
+/// A ring `q` of eight participants.
+pub fn ring(dir: &Dir, kind: Kind, slots: u64, slot_size: u64) -> Ring {
+    options(dir, kind, slots, slot_size).create("q").unwrap()
+}
+
+/// What such a ring is made with.
+pub fn options(dir: &Dir, kind: Kind, slots: u64, slot_size: u64) -> Options {
+    Options::new().dir(&dir.0).kind(kind).slots(slots).slot_size(slot_size).participants(8)
 }
