@@ -193,7 +193,7 @@ MR_FAST const uint8_t *mr_single(const mr_core *c, struct millrace_entry *e, uin
 	return mr_likely(*n <= c->slot_size) ? mr_cell(c, p) : NULL;
 }
 
-/* What a handle is told through the word `lost`. */
+/* Bits of the ring's ending word, which is the guard's `lost`. */
 enum { MR_ENDING_LOST = 1, MR_ENDING_SHUT = 2 };
 
 MR_FAST bool mr_is_lost(const mr_core *c) { return mr_unlikely((mr_load32_rlx(c->lost) & MR_ENDING_LOST) != 0); }

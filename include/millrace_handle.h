@@ -15,8 +15,6 @@ enum {
 	MR_GATE_CLOSED = 4  /* nobody ever again: closed, or a forked child */
 };
 
-/* Bits of the ring's ending word, which is the guard's `lost`. */
-
 /* What an unsuccessful attempt found in its way: the state word at a position. */
 typedef struct mr_blockage {
 	uint64_t at, word;

@@ -138,7 +138,7 @@ MR_FAST void mr_slept(mr_handle *h, int64_t parked)
 		h->spin = 2 * d < MR_SPIN_MOST ? 2 * d : MR_SPIN_MOST;
 }
 
-/* How long to sleep at most, after making sure that plain-store publishers of the other role cannot be missed (W2). */
+/* How long to sleep at most, after making sure that plain-store publishers cannot be missed (W2). */
 MR_SLOW int64_t mr_nap_length(const mr_handle *h)
 {
 	bool polling = false, plain = false;
@@ -273,19 +273,6 @@ MR_SLOW int mr_look_while_full(mr_producer *p)
 	return mr_fail(MR_NO_CONSUMERS, "%s", mr_strerror(MR_NO_CONSUMERS));
 }
 
-/* Whether the ring is full as far as half of it ahead, 32 slots at most. A producer that took each slot of an MPMC ring as it comes free would fetch its
-   line from the consumer that is about to leave the next one, message by message. An SPSC ring gives space back in strides. */
-MR_SLOW bool mr_is_crammed(const mr_producer *p)
-{
-	const mr_core *c = &p->h.c;
-	if (c->kind == MR_SPSC)
-		return false;
-	const uint64_t ahead = c->slots < 16 ? 0 : c->slots < 64 ? c->slots / 2 : 32; /* in a smaller one the consumers would be idle meanwhile */
-	const uint64_t t = p->pos + ahead;
-	uint64_t e;
-	return mr_stand(mr_load_acq(mr_state(c, t)), t, c->slots, &e) == MR_STAND_OLD; /* order: P1 acq, pairs C4 C5 L3 */
-}
-
 /* Makes the pending call succeed, or says why it cannot. */
 MR_SLOW int mr_await_space(mr_producer *p, int64_t timeout)
 {
@@ -297,9 +284,9 @@ MR_SLOW int mr_await_space(mr_producer *p, int64_t timeout)
 		if (!mr_is_crammed(p))
 			status = mr_attempt_send(p);
 	p->coarse = false;
+	mr_spun(&p->h, &s, status != MR_FULL);
 	if (status == MR_FULL)
 		status = mr_attempt_send(p); /* there may be less than that */
-	mr_spun(&p->h, &s, status != MR_FULL);
 	if (status != MR_FULL)
 		return status;
 	p->h.stalled.since = 0;
