@@ -188,7 +188,7 @@ func newCore(mem []byte, h layout.Header, k keeper) *core {
 		keeper:        k,
 		fault:         &sound,
 	}
-	if h.Slots >= 16 { // in a smaller one the consumers would be idle meanwhile
+	if h.Slots >= stretchLeast {
 		c.stretch = min(h.Slots/2, stretchMost)
 	}
 	if c.stride8 = h.Slots >> strideShift; h.Slots > hintSmall {

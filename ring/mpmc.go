@@ -30,8 +30,9 @@ const hintEvery = 8
 // hintSmall is the ring size up to which hints are stored every time: a lap must not go by between two.
 const hintSmall = 8 * hintEvery
 
-// stretchMost is how many slots ahead a producer looks, at most, while it spins in front of a full ring.
-const stretchMost = 32
+// stretchMost is how many slots ahead a producer looks, at most, while it spins in front of a full ring; in one of fewer than stretchLeast slots the
+// consumers would be idle meanwhile.
+const stretchMost, stretchLeast = 32, 16
 
 // mpmcSend sends one message. Progress: lock-free; a retry means that another producer claimed.
 func (p *Producer) mpmcSend(msg []byte) error {

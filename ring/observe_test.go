@@ -454,3 +454,19 @@ func TestTriedEndOfStream(t *testing.T) {
 		require.NoError(t, err)
 	})
 }
+
+// A sleeper heeds everybody who may wake it: a polling participant of its own role, which gives back or discards, as well as one of the other.
+func TestSleepersHeedEitherRole(t *testing.T) {
+	r, err := NewHeap(Options{Kind: MPMC, Slots: 4, SlotSize: 16})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, r.Close()) })
+	p, q := pair(t, r)
+	second, err := r.NewConsumer()
+	require.NoError(t, err)
+	require.Greater(t, q.nap(ProducerRole), pollingTick)
+	require.Greater(t, p.nap(ConsumerRole), pollingTick)
+	was := second.me.publish.Swap(0)
+	require.Equal(t, pollingTick, q.nap(ProducerRole))
+	require.Equal(t, pollingTick, p.nap(ConsumerRole))
+	second.me.publish.Store(was)
+}

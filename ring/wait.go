@@ -164,12 +164,12 @@ func (h *handle) spun(s *spinner, paid bool) {
 	h.spin = min(spinMost, max(spinLeast, h.spin)*2)
 }
 
-// nap returns how long to sleep at most, after making sure that plain-store publishers of the other role cannot be missed (W2).
+// nap returns how long to sleep at most, after making sure that plain-store publishers cannot be missed (W2).
 func (h *handle) nap(other Role) time.Duration {
 	c := h.c
 	polling, plain := false, false
 	others := 0
-	for id := range c.participants { // of one's own role as well: who gives back or discards wakes those who do the same as he
+	for id := range c.participants { // of either role: who gives back or discards wakes those who do the same as he
 		if m := c.participant(id); id == int(h.id) || !m.producer.open() && !m.consumer.open() {
 			continue
 		}
