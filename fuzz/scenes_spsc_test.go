@@ -3,6 +3,8 @@
 package fuzz
 
 import (
+	"context"
+
 	"github.com/stretchr/testify/require"
 
 	"github.com/cd1900cf/millrace/internal/layout"
@@ -128,6 +130,18 @@ var spscScenes = []scene{
 		require.Equal(s.t, ring.ErrEmpty, err)
 		s.batch(p, 6, 6, 6, 6)
 		s.receive(q, 1)
+	}},
+	{name: "spsc-retired", about: "the consumer died with a batch of four, and a producer that found the ring full counted it as died, which settles nothing", header: spsc(layout.Header{Policy: layout.PolicyDrop}), play: func(s *stage) {
+		p, q := s.producer(), s.consumer()
+		s.send(p, 5, 6, 7, 8)
+		s.lease(q, 4, 4)
+		s.die()
+		p = s.producer()
+		s.send(p, 9, 10, 11, 12)
+		require.Equal(s.t, ring.ErrNoConsumers, p.Send(context.Background(), []byte("no room")))
+		for i := range 4 {
+			s.lose(&s.expect[i])
+		}
 	}},
 	{name: "spsc-returned-drop", about: "the consumer died at the end of a return, behind padding, before it cleared the journal; whoever drops the padding clears it", header: spsc(layout.Header{Policy: layout.PolicyDrop, MaxDeliveries: 9}), play: func(s *stage) {
 		p, q := s.producer(), s.consumer()

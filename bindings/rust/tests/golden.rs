@@ -171,6 +171,9 @@ fn receive(r: &Ring, d: &Json, file: &Path) {
     }
     let dead = d.at("participants").list().iter().filter(|p| p.at("open").text() != "none").count();
     assert_eq!(r.recover().unwrap().len(), dead);
+    let after = |name| d.at("after").at(name).number();
+    let s = r.stats().unwrap();
+    assert_eq!((s.lost, s.skipped), (after("lost"), after("skipped")), "settled by recover");
     let journal = CONTROL_FIELDS.iter().find(|f| f.name == "journal").unwrap();
     assert_eq!(word(&fs::read(file).unwrap(), CONTROL_OFFSET as usize + journal.offset, 8), 0, "the journal is left over");
     let mut q = r.consumer().unwrap();
@@ -188,5 +191,5 @@ fn receive(r: &Ring, d: &Json, file: &Path) {
     assert_eq!(got, messages(d.at("receive")));
     assert!(matches!((ended, end), (Error::End, "eof") | (Error::Empty, "waiting")));
     let s = r.stats().unwrap();
-    assert_eq!((s.lost, s.skipped), (d.at("after").at("lost").number(), d.at("after").at("skipped").number()));
+    assert_eq!((s.lost, s.skipped), (after("lost"), after("skipped")));
 }
