@@ -44,8 +44,8 @@ MR_SLOW int mr_take_id(mr_ring *r, int fd, uint32_t *id, bool *again)
 	for (int retire = 0; retire < 2; retire++) {
 		for (*id = 0; *id < r->c.participants; ++*id) {
 			const uint64_t byte = MILLRACE_LOCK_PARTICIPANT + *id;
-			if (mr_anything_open(&r->c, *id) && (!retire || !mr_recover_if_dead(r, *id)))
-				continue;
+			if (mr_anything_open(&r->c, *id) && (!retire || (!mr_recover_if_dead(r, *id) && mr_anything_open(&r->c, *id))))
+				continue; /* it lives; otherwise somebody else may just have retired it */
 			int error = mr_set_lock(fd, byte, F_WRLCK);
 			if (error == EAGAIN) { /* somebody recovers its dead owner, or is about to leave it */
 				*again = true;

@@ -119,7 +119,10 @@ func (c *core) takeEntry(lock locker) (id int, again bool, err error) {
 		for id = range c.participants {
 			m := c.participant(id)
 			if m.producer.open() || m.consumer.open() {
-				if !retire || !c.recoverIfDead(id) {
+				if !retire {
+					continue
+				}
+				if !c.recoverIfDead(id) && (m.producer.open() || m.consumer.open()) { // it lives; otherwise somebody else has just retired it
 					continue
 				}
 			}

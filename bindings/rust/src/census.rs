@@ -137,8 +137,8 @@ impl Shared {
             // Free entries first, then those of the dead.
             for id in 0..c.participants {
                 let m = c.participant(id);
-                if m.open() && !(retire && self.recover_if_dead(id)) {
-                    continue;
+                if m.open() && !(retire && (self.recover_if_dead(id) || !m.open())) {
+                    continue; // it lives; otherwise somebody else may just have retired it
                 }
                 if !lock.add(participant_byte(id))? {
                     again = true;
