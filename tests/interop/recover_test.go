@@ -6,11 +6,17 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/cd1900cf/millrace/internal/layout"
+	"github.com/cd1900cf/millrace/ring"
 	"github.com/cd1900cf/millrace/tests/interop/peer"
 )
 
@@ -96,6 +102,86 @@ func drain(p *peer.Process) (items []peer.Item) {
 		}
 		require.True(p.T(), a.OK, "%s: %s", p.Name, a.Code)
 		items = append(items, a.Items(p.T())...)
+	}
+}
+
+// TestRegisterBesideARecoverer: somebody holds the locks of all entries of the table for a moment, as one does who recovers dead participants or looks whether they live. Properties, for
+// every language and role: who registers then waits and gets an entry; one lock that stays is no reason to wait for ever, and the table is full then.
+func TestRegisterBesideARecoverer(t *testing.T) {
+	const setLock = 37 // F_OFD_SETLK
+	for _, l := range peers(t) {
+		t.Run(l.name, func(t *testing.T) {
+			dir := shm(t)
+			r, err := ring.Create("busy", ring.Options{Slots: slots, SlotSize: slotSize, Participants: 2, Dir: dir})
+			require.NoError(t, err)
+			require.NoError(t, r.Close())
+			f, err := os.OpenFile(filepath.Join(dir, "busy"), os.O_RDWR, 0)
+			require.NoError(t, err)
+			defer func() { require.NoError(t, f.Close()) }()
+			lock := func(kind int16, participants int64) {
+				err := syscall.FcntlFlock(f.Fd(), setLock, &syscall.Flock_t{Type: kind, Start: layout.LockParticipant, Len: participants})
+				assert.NoError(t, err)
+			}
+			p := l.start(t, dir)
+			p.OK("open busy")
+			for _, role := range []string{"consumer", "producer"} {
+				for _, kind := range []int16{syscall.F_RDLCK, syscall.F_WRLCK} {
+					lock(kind, 2)
+					time.AfterFunc(30*time.Millisecond, func() { lock(syscall.F_UNLCK, 2) })
+					p.OK(role)
+					p.OK("close " + role)
+				}
+			}
+			lock(syscall.F_WRLCK, 2)
+			require.Equal(t, "toomany", p.Ask("producer wait").Code)
+			lock(syscall.F_UNLCK, 2)
+			p.OK("producer wait")
+		})
+	}
+}
+
+// TestTryCallsLookForTheDead: a peer dies with a claim, in front of a message, or with a lease of a full ring; nobody recovers it, and the survivor makes calls that never block. Properties, for
+// every language: a try-receive gets the message behind the claim before long, and a try-send gets the room of messages that are dropped.
+func TestTryCallsLookForTheDead(t *testing.T) {
+	there := peers(t)
+	tries := func(t *testing.T, p *peer.Process, command string) {
+		require.Eventually(t, func() bool { return p.Ask(command).OK }, 5*time.Second, time.Millisecond, command)
+	}
+	for _, l := range there {
+		t.Run(l.name, func(t *testing.T) {
+			dir := shm(t)
+			createHere(t, dir, "claim", "mpmc", "drop")
+			createHere(t, dir, "lease", "mpmc", "drop")
+			p := l.start(t, dir)
+			p.OK("open claim")
+			p.OK("consumer")
+			v, other := there[0].start(t, dir), there[0].start(t, dir)
+			v.OK("open claim")
+			other.OK("open claim")
+			v.OK("producer")
+			other.OK("producer")
+			v.OK("reserve 10 7 0")
+			other.OK("send 1 10 7 1")
+			require.Equal(t, "empty", p.Ask("tryreceive 1").Code)
+			v.Kill()
+			tries(t, p, "tryreceive 1")
+			p.OK("close consumer")
+			p.OK("close ring")
+
+			p.OK("open lease")
+			v = there[0].start(t, dir)
+			v.OK("open lease")
+			v.OK("consumer")
+			p.OK("producer")
+			p.OK(fmt.Sprintf("send %d 10 7 0", slots))
+			require.Len(t, v.Items(fmt.Sprintf("nextbatch %d", slots)), slots)
+			require.Equal(t, "full", p.Ask("trysend 1 10 7 0").Code)
+			spare := there[0].start(t, dir)
+			spare.OK("open lease")
+			spare.OK("consumer")
+			v.Kill()
+			tries(t, p, "trysend 1 10 7 0")
+		})
 	}
 }
 

@@ -5,7 +5,7 @@ import java.util.concurrent.locks.LockSupport;
 
 /** A registered session: an id, its locks, and the counters its owner writes. */
 final class Participant {
-    private static final long ROLE_PATIENCE = 100_000_000L;
+    private static final long PATIENCE = 100_000_000L;
 
     final int id;
     final boolean producer;
@@ -27,43 +27,54 @@ final class Participant {
         synchronized (core) {
             core.announce();
             FileLock role = core.header.spsc() ? takeRole(core, producer) : null;
-            boolean done = false;
+            Participant p = null;
             try {
-                for (int id = 0; id < core.table.size; id++) {
-                    if (core.own.get(id)) {
-                        continue;
-                    }
-                    if (core.table.open(id)) {
-                        core.recovery.recover(id);
-                        if (core.table.open(id)) {
-                            continue;
-                        }
-                    }
-                    FileLock lock = core.locks.own(Format.LOCK_PARTICIPANT + id);
-                    if (lock == null) {
-                        continue;
-                    }
-                    if (core.table.open(id)) {
-                        Locks.release(lock);
-                        continue;
-                    }
-                    core.own.set(id);
-                    Participant p = new Participant(core, id, producer, role, lock);
-                    p.begin();
-                    done = true;
-                    return p;
-                }
-                throw new TableFullException("all " + core.table.size + " participants are in use");
+                p = takeEntry(core, producer, role);
+                p.begin();
+                return p;
             } finally {
-                if (!done) {
+                if (p == null) {
                     Locks.release(role);
                 }
             }
         }
     }
 
+    /** Locks an entry that no session is open in. One that is locked by somebody who recovers its dead owner is waited for. */
+    private static Participant takeEntry(Segment.Core core, boolean producer, FileLock role) {
+        long until = System.nanoTime() + PATIENCE;
+        for (;;) {
+            boolean again = false;
+            for (int retire = 0; retire < 2; retire++) { // free entries first, then those of the dead
+                for (int id = 0; id < core.table.size; id++) {
+                    if (core.own.get(id) || core.table.open(id) && (retire == 0 || lives(core, id))) {
+                        continue;
+                    }
+                    FileLock lock = core.locks.own(Format.LOCK_PARTICIPANT + id);
+                    if (lock == null) {
+                        again = true;
+                    } else if (core.table.open(id)) { // somebody came, and died, between the look and the lock
+                        Locks.release(lock);
+                    } else {
+                        core.own.set(id);
+                        return new Participant(core, id, producer, role, lock);
+                    }
+                }
+            }
+            if (!again || System.nanoTime() - until > 0) {
+                throw new TableFullException("all " + core.table.size + " participants are in use");
+            }
+            LockSupport.parkNanos(1_000_000L);
+        }
+    }
+
+    /** Whether a session is open there still, once {@code id} was recovered if it is dead; somebody else may have retired it. */
+    private static boolean lives(Segment.Core core, int id) {
+        return !core.recovery.recover(id) && core.table.open(id);
+    }
+
     private static FileLock takeRole(Segment.Core core, boolean producer) {
-        long until = System.nanoTime() + ROLE_PATIENCE;
+        long until = System.nanoTime() + PATIENCE;
         for (;;) {
             FileLock role = core.locks.own(producer ? Format.LOCK_PRODUCER : Format.LOCK_CONSUMER);
             if (role != null) {
