@@ -65,7 +65,7 @@ func (p *Producer) SendBatch(ctx context.Context, msgs [][]byte) (done int, err 
 	if !p.gate.enter(gateOpen) {
 		return 0, p.refused()
 	}
-	if !p.spsc || !p.spscRunOf(msgs) {
+	if p.spsc && !p.spscRunOf(msgs) || !p.spsc && !p.mpmcRowOf(batch{msgs: msgs}) {
 		done, err = p.sendParts(ctx, batch{msgs: msgs})
 		return p.left(done, err)
 	}
@@ -84,7 +84,7 @@ func (p *Producer) sendValues(ctx context.Context, base unsafe.Pointer, size uin
 	if !p.gate.enter(gateOpen) {
 		return 0, p.refused()
 	}
-	if !p.spsc || !p.spscRunOfValues(base, size, uint64(n)) {
+	if p.spsc && !p.spscRunOfValues(base, size, uint64(n)) || !p.spsc && !p.mpmcRowOf(batch{base: base, size: size, count: n}) {
 		done, err = p.sendParts(ctx, batch{base: base, size: size, count: n})
 		return p.left(done, err)
 	}
@@ -153,9 +153,10 @@ func (p *Producer) fits(b *batch) error {
 	largest := b.size
 	b.even = true
 	for _, m := range b.msgs {
-		n := uint64(len(m))
-		b.even = b.even && n == b.size
-		largest = max(largest, n)
+		if n := uint64(len(m)); n != b.size {
+			b.even = false
+			largest = max(largest, n)
+		}
 	}
 	if largest > p.c.maxMessage {
 		return p.tooLarge(largest)

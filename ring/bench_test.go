@@ -108,6 +108,30 @@ func BenchmarkCall(b *testing.B) {
 						}
 					}
 				})
+				b.Run("batchcopy/"+name, func(b *testing.B) {
+					p, q := open(b)
+					msgs := make([][]byte, batch)
+					for i := range msgs {
+						msgs[i] = make([]byte, size)
+					}
+					b.ResetTimer()
+					var sending time.Duration
+					for n := 0; n < b.N; n += many {
+						start := time.Now()
+						for range many / batch {
+							if _, err := p.SendBatch(ctx, msgs); err != nil {
+								b.Fatal(err)
+							}
+						}
+						sending += time.Since(start)
+						for range many / batch {
+							if n, err := q.ReceiveBatch(ctx, msgs); err != nil || n != batch {
+								b.Fatal(n, err)
+							}
+						}
+					}
+					b.ReportMetric(float64(sending.Nanoseconds())/float64(b.N), "ns/send")
+				})
 				b.Run("batch/"+name, func(b *testing.B) {
 					p, q := open(b)
 					msgs := make([][]byte, batch)

@@ -24,7 +24,6 @@ type Consumer struct {
 	lease      lease
 	into       destination // of ReceiveBatch: where the leased messages will be copied
 	odd        uint64      // bytes of the message that did not fit there
-	lengths    []uint64    // of ReceiveBatch: length words of a row, as they were checked
 	generation uint64
 	last       Delivery
 	least      uint64 // bytes that a message must have to be received by copying; of a typed consumer, the size of a value

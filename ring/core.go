@@ -122,17 +122,18 @@ var (
 // core is one mapping of a ring's memory, with private copies of everything that is immutable. Nothing of it is read from the
 // segment again: what another process writes there later cannot move an index out of range.
 type core struct {
-	entries  unsafe.Pointer
-	data     unsafe.Pointer
-	slots    uint64
-	mask     uint64
-	slotSize uint64
-	stride   uint64
-	inline   uint64
-	ctl      *control
-	hintMask uint64          // a hint is stored when a position is passed that has none of these bits
-	stride8  uint64          // an SPSC consumer gives space back when more than this was consumed
-	fault    *atomic.Uintptr // not 0 when the memory is lost
+	entries    unsafe.Pointer
+	data       unsafe.Pointer
+	slots      uint64
+	mask       uint64
+	slotSize   uint64
+	stride     uint64
+	entriesEnd unsafe.Pointer // behind the last entry
+	inline     uint64
+	ctl        *control
+	hintMask   uint64          // a hint is stored when a position is passed that has none of these bits
+	stride8    uint64          // an SPSC consumer gives space back when more than this was consumed
+	fault      *atomic.Uintptr // not 0 when the memory is lost
 
 	accounts      unsafe.Pointer
 	table         unsafe.Pointer
@@ -191,6 +192,7 @@ func newCore(mem []byte, h layout.Header, k keeper) *core {
 	if h.Slots >= stretchLeast {
 		c.stretch = min(h.Slots/2, stretchMost)
 	}
+	c.entriesEnd = unsafe.Add(c.entries, c.slots*c.stride)
 	if c.stride8 = h.Slots >> strideShift; h.Slots > hintSmall {
 		c.hintMask = hintEvery - 1
 	}

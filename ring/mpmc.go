@@ -126,10 +126,13 @@ func (c *core) hint(h, p uint64) uint64 {
 
 // firstUsed returns the first position of [q, e) whose slot is not free for it, or e.
 func (c *core) firstUsed(q, e uint64) uint64 {
-	for ; q != e; q++ {
-		if c.state(q).Load() != freeWord(q) { // order: P2 acq, pairs C5 L3: what the consumer read there is done with
+	ent := c.entry(q)
+	for free := freeWord(q); q != e; q++ {
+		if ent.state.Load() != free { // order: P2 acq, pairs C5 L3: what the consumer read there is done with
 			return q
 		}
+		free += nextWord
+		ent = c.after(ent)
 	}
 	return e
 }
@@ -168,8 +171,10 @@ func (p *Producer) announce(messages uint64, freed bool) {
 // freeStretch frees the interior slots [q, e) of an own extent, before its head is handed over. It goes from the last to the first: whoever
 // steps over a free slot must not land in the interior of something live (I3).
 func (h *handle) freeStretch(q, e uint64) {
+	free := freeWord(e - 1 + h.c.slots)
 	for e--; int64(e-q) >= 0; e-- {
-		atomicx.StoreRelease(h.c.state(e), freeWord(e+h.c.slots)) // order: P5 rel, pairs P2 C2
+		atomicx.StoreRelease(h.c.state(e), free) // order: P5 rel, pairs P2 C2
+		free -= nextWord
 		testpoint.Hit("P5 free")
 	}
 }

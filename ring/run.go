@@ -22,7 +22,7 @@ func (p *Producer) spscRunOf(msgs [][]byte) bool {
 	}
 	size := uint64(len(msgs[0]))
 	first := min(n, c.slots-t&c.mask)
-	if size > c.slotSize || !c.fill(c.cell(t), msgs[:first], size) || first != n && !c.fill(c.data, msgs[first:], size) {
+	if size > c.slotSize || !fill(c.cell(t), c.slotSize, msgs[:first], size) || first != n && !fill(c.data, c.slotSize, msgs[first:], size) {
 		return false
 	}
 	testpoint.Hit("S3 payload")
@@ -59,15 +59,15 @@ func (p *Producer) strideCame(n uint64) bool {
 	return err == nil
 }
 
-// fill copies messages of one size into the cells from `to` on; false when one has another size.
-func (c *core) fill(to unsafe.Pointer, msgs [][]byte, size uint64) bool {
+// fill copies messages of one size to `to` and on, step bytes from one to the next; false when one has another size.
+func fill(to unsafe.Pointer, step uint64, msgs [][]byte, size uint64) bool {
 	if size == wordSize { // a loop of its own: it is as short as the copy
 		for _, m := range msgs {
 			if len(m) != wordSize {
 				return false
 			}
 			*(*uint64)(to) = *(*uint64)(unsafe.Pointer(unsafe.SliceData(m)))
-			to = unsafe.Add(to, c.slotSize)
+			to = unsafe.Add(to, step)
 		}
 		return true
 	}
@@ -86,9 +86,25 @@ func (c *core) fill(to unsafe.Pointer, msgs [][]byte, size uint64) bool {
 		default:
 			put(to, m)
 		}
-		to = unsafe.Add(to, c.slotSize)
+		to = unsafe.Add(to, step)
 	}
 	return true
+}
+
+// copyValues copies n values of size bytes, which lie so many bytes from one to the next here and there.
+func copyValues(to unsafe.Pointer, toStep uint64, from unsafe.Pointer, fromStep uint64, n int, size uint64) {
+	switch {
+	case toStep == size && fromStep == size:
+		copy(view(to, uint64(n)*size), view(from, uint64(n)*size))
+	case size == wordSize:
+		for i := range uint64(n) {
+			*(*uint64)(unsafe.Add(to, i*toStep)) = *(*uint64)(unsafe.Add(from, i*fromStep))
+		}
+	default:
+		for i := range uint64(n) {
+			copy(view(unsafe.Add(to, i*toStep), size), view(unsafe.Add(from, i*fromStep), size))
+		}
+	}
 }
 
 // wordSize is the size of the messages for which fill and drain have loops of their own.
@@ -153,9 +169,9 @@ func (q *Consumer) receiveRun(to destination) (uint64, error) {
 	case to.bufs != nil:
 		bufs := to.bufs[:min(n, uint64(len(to.bufs)))]
 		if n = uint64(len(bufs)); n <= row {
-			n = c.drain(bufs, c.cell(h), length)
-		} else if n = c.drain(bufs[:row], c.cell(h), length); n == row {
-			n += c.drain(bufs[row:], c.data, length)
+			n = drain(bufs, c.cell(h), c.slotSize, length)
+		} else if n = drain(bufs[:row], c.cell(h), c.slotSize, length); n == row {
+			n += drain(bufs[row:], c.data, c.slotSize, length)
 		}
 		if n == 0 {
 			return 0, errShortBuffer
@@ -198,9 +214,9 @@ func (q *Consumer) enterRun(e, n uint64) {
 	testpoint.Hit("D2 run")
 }
 
-// drain copies messages of one size from the cells from `from` on, one for each of bufs. It stops before the first one that is too small, and returns how
-// many it copied.
-func (c *core) drain(bufs [][]byte, from unsafe.Pointer, size uint64) uint64 {
+// drain copies messages of one size from `from` and on, step bytes from one to the next, one for each of bufs. It stops before the first one that is too
+// small, and returns how many it copied.
+func drain(bufs [][]byte, from unsafe.Pointer, step, size uint64) uint64 {
 	if size == wordSize {
 		for i, buf := range bufs {
 			if len(buf) != wordSize {
@@ -210,7 +226,7 @@ func (c *core) drain(bufs [][]byte, from unsafe.Pointer, size uint64) uint64 {
 				bufs[i] = buf[:wordSize]
 			}
 			*(*uint64)(unsafe.Pointer(unsafe.SliceData(buf))) = *(*uint64)(from)
-			from = unsafe.Add(from, c.slotSize)
+			from = unsafe.Add(from, step)
 		}
 		return uint64(len(bufs))
 	}
@@ -232,7 +248,7 @@ func (c *core) drain(bufs [][]byte, from unsafe.Pointer, size uint64) uint64 {
 		if uint64(len(buf)) != size {
 			bufs[i] = buf[:size]
 		}
-		from = unsafe.Add(from, c.slotSize)
+		from = unsafe.Add(from, step)
 	}
 	return uint64(len(bufs))
 }

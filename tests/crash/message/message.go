@@ -7,11 +7,16 @@ import (
 	"fmt"
 )
 
-// Least is the size of the smallest message.
-const Least = 16
+// Least is the size of the smallest message but those of one Word, whose last byte follows from the number.
+const Least, Word = 16, 8
 
-// Encode makes message seq of n bytes, or of Least if that is more.
+func check(seq uint64) uint64 { return seq*31&0x7F | 0x80 }
+
+// Encode makes message seq of n bytes, or of Least if that is more. That of a Word has a number of 56 bits.
 func Encode(seq uint64, n int) []byte {
+	if n == Word {
+		return binary.LittleEndian.AppendUint64(nil, seq|check(seq)<<56)
+	}
 	b := make([]byte, max(n, Least))
 	binary.LittleEndian.PutUint64(b, seq)
 	binary.LittleEndian.PutUint64(b[8:], uint64(len(b)))
@@ -23,6 +28,12 @@ func Encode(seq uint64, n int) []byte {
 
 // Decode returns the number of a message, or says how it is torn.
 func Decode(b []byte) (uint64, error) {
+	if len(b) == Word {
+		w := binary.LittleEndian.Uint64(b)
+		if seq := w << 8 >> 8; w>>56 == check(seq) {
+			return seq, nil
+		}
+	}
 	if len(b) < Least || binary.LittleEndian.Uint64(b[8:]) != uint64(len(b)) {
 		return 0, fmt.Errorf("torn message of %d bytes: %x", len(b), b[:min(len(b), 32)])
 	}

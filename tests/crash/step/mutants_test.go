@@ -89,7 +89,11 @@ var mutants = []mutant{
 	},
 	{
 		name: "batch-freed-before-it-is-copied", file: "row.go", run: stopped + "/mpmc/redeliver/receive_a_batch_on$",
-		old: "\tfor i, length := range lengths[:n] {\n", new: "\tq.free(p, p+n)\n\tfor i, length := range lengths[:n] {\n",
+		old: "\tfor i := 0; i < n; { // once, or twice where the ring ends\n\t\tx := p", new: "\tq.free(p, end)\n\tfor i := 0; i < n; {\n\t\tx := p",
+	},
+	{
+		name: "row-from-the-head-on", file: "row.go", run: killed + "/mpmc/redeliver/send_words$",
+		old: "\tfor i = 1; i < n; i++ {\n", new: "\tatomicx.StoreRelease(&e.state, ready)\n\tfor i = 1; i < n; i++ {\n",
 	},
 	{
 		name: "spsc-lease-unnoted", file: "inplace.go", run: killed + "/spsc/redeliver/next_release$",

@@ -48,12 +48,14 @@ var operations = map[string]operation{
 	"commit short": {producing(70), func(c *child) { c.reserve(230, true) }},
 	"discard":      {producing(200), func(c *child) { c.reserve(200, false) }},
 	"send run":     {producing(20, 20, 20), sendBatch},
+	"send words":   {producing(8, 8, 8), sendBatch},
 	"send mixed":   {producing(20, 100, 64), sendBatch},
 	"try batch":    {producing(20, 100, 64, 20, 64, 30), trySendBatch},
 
 	"receive":       {consuming, receive},
 	"try receive":   {consuming, tryReceive},
-	"receive batch": {consuming, receiveBatch},
+	"receive batch": {consuming, func(c *child) { c.receiveBatch(0) }},
+	"receive words": {consuming, func(c *child) { c.receiveBatch(message.Word) }},
 	"next release":  {consuming, func(c *child) { c.next(false) }},
 	"next return":   {consuming, func(c *child) { c.next(true) }},
 	"batch release": {consuming, func(c *child) { c.batch(false) }},
@@ -61,7 +63,7 @@ var operations = map[string]operation{
 
 	"receive on": {receivedOne, receive},
 	"next on":    {receivedOne, func(c *child) { c.next(false) }},
-	"batch on":   {receivedOne, receiveBatch},
+	"batch on":   {receivedOne, func(c *child) { c.receiveBatch(0) }},
 
 	"recover":           {open, recoverAll},
 	"open":              {func(*child) {}, open},
@@ -176,11 +178,11 @@ func receive(c *child) {
 	}
 }
 
-// receiveBatch copies up to three messages.
-func receiveBatch(c *child) {
+// receiveBatch copies up to three messages into buffers of a length.
+func (c *child) receiveBatch(length int) {
 	var bufs [3][]byte
 	for i := range bufs {
-		bufs[i] = make([]byte, 0, len(c.buf))
+		bufs[i] = make([]byte, length, len(c.buf))
 	}
 	n, err := c.q.ReceiveBatch(forever, bufs[:])
 	c.err = err
