@@ -83,6 +83,8 @@ func fill(to unsafe.Pointer, step uint64, msgs [][]byte, size uint64) bool {
 			copy32(to, from, size)
 		case size-8 <= 56:
 			copy64(to, from, size)
+		case size-8 <= 504:
+			copy512(to, from, size)
 		default:
 			put(to, m)
 		}
@@ -242,6 +244,8 @@ func drain(bufs [][]byte, from unsafe.Pointer, step, size uint64) uint64 {
 			copy32(to, from, size)
 		case size-8 <= 56:
 			copy64(to, from, size)
+		case size-8 <= 504:
+			copy512(to, from, size)
 		default:
 			copy(buf[:size], view(from, size))
 		}
