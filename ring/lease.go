@@ -152,8 +152,20 @@ func (q *Consumer) fits(i int, size uint64) bool {
 func (q *Consumer) extend(p uint64, limit int) (end uint64) {
 	c, l := q.c, &q.lease
 	end = l.items[0].e
+	generation := (q.generation & generationMask) << generationShift
 	for x := end; l.count < limit && x-p < c.slots; {
-		w := c.state(x).Load() // order: C2 acq, pairs P6
+		ent := c.entry(x)
+		w := ent.state.Load()       // order: C2 acq, pairs P6
+		if w == readyWord(x+1, 0) { // what follows, for most messages
+			at, n, ok := c.single(ent, x, ent.length.Load()) // order: C3 rlx, pairs P4: ordered by C2
+			if !ok || !q.fits(l.count, n) {
+				break
+			}
+			l.add(item{x, x + 1, at, n<<lengthShift | generation})
+			x++
+			end = x
+			continue
+		}
 		stand, e := stand(w, x, c.slots)
 		if stand == standPassed { // skipped, discarded or padding
 			x++
