@@ -2,7 +2,7 @@
 #ifndef MILLRACE_BATCH_H
 #define MILLRACE_BATCH_H
 
-#include "millrace_lease.h"
+#include "millrace_row.h"
 
 MR_FAST uint64_t mr_size_of(const mr_batch *b, size_t i) { return b->base != NULL ? b->size : b->slices[i].size; }
 MR_FAST const void *mr_data_of(const mr_batch *b, size_t i) { return b->base != NULL ? b->base + i * b->size : b->slices[i].data; }
@@ -88,6 +88,10 @@ MR_FAST void mr_spsc_batch(mr_producer *p, const mr_batch *b, size_t n)
 MR_SLOW void mr_mpmc_batch(mr_producer *p, const mr_batch *b, size_t n, uint64_t head)
 {
 	const mr_core *c = &p->h.c;
+	if (b->even && b->small) {
+		mr_mpmc_row(p, b, n, head);
+		return;
+	}
 	uint64_t head_word = mr_free_word(head + c->slots), x = head; /* unless the extent begins with a message */
 	bool padded = false;
 	for (size_t i = 0; i < n; i++) {

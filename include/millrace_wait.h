@@ -327,28 +327,6 @@ MR_SLOW bool mr_unblock(mr_handle *h, int *status)
 	return mr_repair(h);
 }
 
-/* Copies up to count messages, one or more of them, of an MPMC ring: under a lease that ends at once. The room for the lease was made. */
-MR_SLOW int mr_mpmc_receive_cells(mr_consumer *q, uint8_t *to, size_t size, size_t count, size_t *sizes, size_t *received)
-{
-	const mr_lease *l = &q->lease;
-	q->most = size;
-	const int status = mr_mpmc_lease(q, mr_min(count, l->room));
-	q->most = UINT64_MAX;
-	if (status != MR_OK)
-		return status;
-	*received = l->count;
-	for (size_t i = 0; i < l->count; i++) {
-		const mr_item *it = &l->items[i];
-		mr_copy(to + i * size, mr_item_bytes(&q->h.c, it), mr_item_size(it));
-		if (sizes != NULL)
-			sizes[i] = mr_item_size(it);
-	}
-	q->last_position = l->items[l->count - 1].p;
-	q->last_deliveries = mr_deliveries(mr_item_given(&l->items[l->count - 1]));
-	mr_mpmc_release(q, l->count - 1);
-	return MR_OK;
-}
-
 /* Copies up to count messages, one or more of them: what is left of a run at once, or one after the other. */
 MR_FAST int mr_receive_cells(mr_consumer *q, uint8_t *to, size_t size, size_t count, size_t *sizes, size_t *received)
 {
