@@ -107,7 +107,7 @@ typedef struct mr_options {
 } mr_options;
 
 /* mr_create makes a ring that did not exist. Of any number of callers one succeeds, the others get MR_EXIST; nobody sees a half-made ring.
- * Blocks: while the memory is reserved. Errors: MR_INVALID, MR_EXIST, MR_PERMISSION, MR_NO_SPACE, MR_SYSTEM. */
+ * Blocks: while the memory is reserved and cleared, about a millisecond a MiB. Errors: MR_INVALID, MR_EXIST, MR_PERMISSION, MR_NO_SPACE, MR_SYSTEM. */
 MILLRACE_API int mr_create(mr_ring **ring, const char *name, const mr_options *options);
 
 /* mr_open opens a ring. dir may be NULL. Blocks: up to two seconds while somebody is removing it. Errors: MR_NOT_EXIST, MR_PERMISSION, what is wrong with the file. */

@@ -211,9 +211,6 @@ MR_SLOW void mr_initialise(uint8_t *mem, const struct millrace_header *h)
 	mr_store_rlx(&c.ctl->run_end, h->start);
 	for (uint64_t i = 0; c.kind == MR_MPMC && i < c.slots; i++)
 		mr_store_rlx(mr_state(&c, h->start + i), mr_free_word(h->start + i));
-	/* SPSC: nothing to write, but once to every page: the first lap should not wait for the kernel to clear them. */
-	for (uint64_t i = 0; c.kind == MR_SPSC && i < c.slots; i += 4096u >> c.stride_shift)
-		mr_store_rlx(mr_state(&c, i), 0);
 }
 
 #endif /* MILLRACE_CORE_H */

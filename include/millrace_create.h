@@ -134,6 +134,8 @@ MR_SLOW int mr_fill_file(mr_creation *c)
 	}
 	if (status != MR_OK)
 		return status;
+	if (!mr_hugetlb(c->huge) && !mr_populate(s->mem, s->mapped))
+		return mr_explain_space("madvise", &s->header, c->dir, errno);
 	mr_fill_memory(c);
 	return fchmod(c->fd, s->header.mode) == 0 ? MR_OK : mr_fail_errno("chmod", s->path, errno);
 }

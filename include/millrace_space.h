@@ -14,7 +14,7 @@
 #endif
 #define MR_HUGETLBFS 0x958458f6L
 
-/* Makes all pages of a fresh mapping exist. */
+/* Makes all pages of a fresh mapping exist and be clear, which the first lap would wait for otherwise. */
 MR_SLOW bool mr_populate(uint8_t *mem, uint64_t size)
 {
 	if (mr_advise(mem, size, MADV_POPULATE_WRITE, true))

@@ -211,10 +211,6 @@ func initialise(mem []byte, h layout.Header) {
 	c.ctl.spacePosition.Store(h.Start)    // order: F0 rlx, pairs F1
 	c.ctl.runEnd.Store(h.Start)           // order: F0 rlx, pairs F1
 	if c.kind == SPSC {
-		// There is nothing to write, but once to every page: the first lap should not wait for the kernel to clear them.
-		for i := uint64(0); i < c.slots; i += layout.Page / c.stride {
-			c.entry(i).state.Store(0) // order: F0 rlx, pairs F1
-		}
 		return
 	}
 	for i := range c.slots {

@@ -258,6 +258,9 @@ func (c *creation) fillFile() error {
 			return err
 		}
 	}
+	if err := c.populate(); err != nil {
+		return err
+	}
 	if err := c.fillMemory(); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ package seg
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -43,6 +44,32 @@ func (c *creation) reserve(fd int) error {
 		}
 	}
 	return nil
+}
+
+// populate makes all pages of the fresh mapping exist and be clear. A file's memory is reserved by then, but the kernel would clear each page when it is
+// first touched, which takes as long as some forty messages. Huge pages were reserved, and take whoever touches them first as long as they are large.
+func (c *creation) populate() error {
+	if c.hugetlb() {
+		return nil
+	}
+	mem := c.m.bytes(c.h.SegmentSize)
+	err := advise(mem, unix.MADV_POPULATE_WRITE)
+	if errors.Is(err, unix.EINVAL) { // before Linux 5.14
+		return c.m.touch(func() error {
+			for i := 0; i < len(mem); i += layout.Page {
+				mem[i] |= 0
+			}
+			return nil
+		})
+	}
+	var errno unix.Errno
+	if !errors.As(err, &errno) {
+		return err
+	}
+	if errno == unix.EFAULT { // what a failed allocation is called here
+		errno = unix.ENOMEM
+	}
+	return c.explainSpace("madvise", errno)
 }
 
 // writeZeros reserves on file systems without fallocate.

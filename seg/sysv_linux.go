@@ -49,12 +49,9 @@ func (c *creation) makeSysV() error {
 	if c.m, err = mapSysV(c.shm, c.h.SegmentSize, c.o.Huge, false); err != nil {
 		return c.explainSysV("shmat", err)
 	}
-	mem := c.m.bytes(c.h.SegmentSize)
-	copy(mem[layout.HeaderID:], c.h.ID[:]) // from here on a sweep is sure whose it is
-	if !c.hugetlb() {                      // those were reserved by shmget
-		if err := populate(mem); err != nil {
-			return c.explainSpace("madvise", err)
-		}
+	copy(c.m.bytes(c.h.SegmentSize)[layout.HeaderID:], c.h.ID[:]) // from here on a sweep is sure whose it is
+	if err := c.populate(); err != nil {
+		return err
 	}
 	if c.o.Huge == Transparent && !c.m.collapse() {
 		// The segment keeps its size, which is a little more than needed.
@@ -137,25 +134,6 @@ func (c *creation) setSysVMode() error {
 	d.Perm.Mode = uint32(c.o.Perm)
 	_, err := unix.SysvShmCtl(c.shm, unix.IPC_SET, &d)
 	return pathError("shmctl IPC_SET", c.path, err)
-}
-
-// populate makes all pages of the mapping exist.
-func populate(mem []byte) error {
-	err := advise(mem, unix.MADV_POPULATE_WRITE)
-	if errors.Is(err, unix.EINVAL) { // before Linux 5.14
-		for i := 0; i < len(mem); i += layout.Page {
-			mem[i] |= 0
-		}
-		return nil
-	}
-	var errno unix.Errno
-	if errors.As(err, &errno) {
-		if errno == unix.EFAULT { // what a failed allocation is called here
-			errno = unix.ENOMEM
-		}
-		return errno
-	}
-	return err
 }
 
 // mapSysV attaches the segment with this id, which must have at least size bytes.

@@ -276,10 +276,6 @@ pub(crate) fn initialise(map: &Mapping, h: &Header) {
         order::write(word, h.start);
     }
     if c.spsc {
-        // Nothing to write, but once to every page: the first lap should not wait for the kernel to clear them.
-        for i in (0..h.slots).step_by(4096 / h.entry_stride as usize) {
-            order::write(c.state(i), 0);
-        }
         return;
     }
     for i in 0..h.slots {

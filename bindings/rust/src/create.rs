@@ -65,7 +65,7 @@ pub(crate) fn create(name: &str, dir: Option<&Path>, mut h: Header) -> Result<Se
 fn create_file(name: &str, dir: &Path, path: &Path, h: Header) -> Result<Segment> {
     let made = open_unnamed(name, dir)?;
     reserve(&made.file, dir, &h)?;
-    let map = fill(&made.file, path, &h)?;
+    let map = fill(&made.file, path, dir, &h)?;
     set_mode(&made.file, h.mode, path)?;
     finish(made, name, path, h, map)
 }
@@ -81,7 +81,7 @@ fn create_memfd(name: &str, h: Header) -> Result<Segment> {
     };
     let lock = Descriptor::open(|| reopen(file.as_raw_fd())).map_err(io("open"))?;
     reserve(&file, Path::new(""), &h)?;
-    let map = fill(&file, Path::new(name), &h)?;
+    let map = fill(&file, Path::new(name), Path::new(""), &h)?;
     set_mode(&file, h.mode, Path::new(name))?;
     let seals = sys::F_SEAL_SHRINK | sys::F_SEAL_GROW | sys::F_SEAL_SEAL;
     // SAFETY: plain system call.
@@ -208,10 +208,29 @@ pub(crate) fn no_space(op: &'static str, dir: &Path, need: u64, source: io::Erro
 }
 
 /// Maps the file and writes everything into it, `ready` last.
-fn fill(file: &File, path: &Path, h: &Header) -> Result<Mapping> {
+fn fill(file: &File, path: &Path, dir: &Path, h: &Header) -> Result<Mapping> {
     let map = Mapping::file(file, h.segment_size, false).map_err(|e| Error::io("map", path, e))?;
+    populate(&map, dir, h.segment_size)?;
     fill_memory(&map, h);
     Ok(map)
+}
+
+/// Makes all pages of a fresh mapping exist and be clear, which the first lap would wait for otherwise.
+pub(crate) fn populate(map: &Mapping, dir: &Path, size: u64) -> Result<()> {
+    // SAFETY: the mapping is as long as it says.
+    if unsafe { sys::madvise(map.base().cast(), map.len(), sys::MADV_POPULATE_WRITE) } == 0 {
+        return Ok(());
+    }
+    match sys::errno() {
+        sys::EINVAL => {}                                                                                     // before Linux 5.14
+        sys::EFAULT => return Err(no_space("reserve", dir, size, io::Error::from_raw_os_error(sys::ENOMEM))), // a failed allocation is called so here
+        e => return Err(no_space("reserve", dir, size, io::Error::from_raw_os_error(e))),
+    }
+    for at in (0..map.len()).step_by(4096) {
+        // SAFETY: within the mapping, which nobody else has and where everything is zero.
+        unsafe { map.base().add(at).write_volatile(0) };
+    }
+    Ok(())
 }
 
 /// Writes all areas of a new segment, the header with its checksum, and last `ready`.

@@ -156,6 +156,7 @@ pub(crate) const ENOMEM: i32 = 12;
 pub(crate) const EACCES: i32 = 13;
 pub(crate) const EEXIST: i32 = 17;
 pub(crate) const EISDIR: i32 = 21;
+pub(crate) const EFAULT: i32 = 14;
 pub(crate) const EINVAL: i32 = 22;
 pub(crate) const ENXIO: i32 = 6;
 pub(crate) const ENOSPC: i32 = 28;

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-use crate::create::{fill_memory, finish, no_space, open_private, set_mode};
+use crate::create::{fill_memory, finish, no_space, open_private, populate, set_mode};
 use crate::error::{Error, FormatClass, Result};
 use crate::header::{Header, BACKING_SYSV};
 use crate::layout::{HEADER_ID, HEADER_SIZE};
@@ -59,10 +59,8 @@ pub(crate) fn create(name: &str, dir: &Path, path: &Path, mut h: Header) -> Resu
     // SAFETY: the mapping is as large as the header says and nobody else fills it. The id goes first: from there on a sweep is sure.
     unsafe {
         std::ptr::copy_nonoverlapping(h.id.as_ptr(), map.base().add(HEADER_ID), h.id.len());
-        if sys::madvise(map.base().cast(), map.len(), sys::MADV_POPULATE_WRITE) == -1 && sys::errno() != sys::EINVAL {
-            return Err(no_space("reserve", dir, h.segment_size, io::Error::from_raw_os_error(sys::ENOMEM)));
-        }
     }
+    populate(&map, dir, h.segment_size)?;
     fill_memory(&map, &h);
     if h.mode & OWNER != OWNER {
         let mut d = describe(id).map_err(io("shmctl"))?;
