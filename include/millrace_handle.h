@@ -60,6 +60,7 @@ struct mr_producer {
 	uint64_t pos;    /* own candidate: every position below it is claimed */
 	uint64_t limit;  /* SPSC: private copy of the space that was given back */
 	uint64_t hinted; /* SPSC: producer_position as stored last */
+	uint64_t mapped, looks; /* the memory of the positions before the first is mapped; how many spans were looked at */
 	bool coarse;     /* SPSC: do not ask for the exact position */
 	bool wait_for_consumers;
 
@@ -135,6 +136,38 @@ MR_FAST void mr_copy_ends(uint8_t *to, const uint8_t *from, size_t n, size_t inn
 	memcpy(b, from + n - 16 - inner, 16);
 	memcpy(to + inner, a, 16);
 	memcpy(to + n - 16 - inner, b, 16);
+}
+
+#define MR_HINT_EVERY 8           /* positions between two stores of a hint */
+#define MR_FAULT_AROUND (64u << 10) /* bytes that the kernel maps for a read; for a write it is one page */
+
+/*
+ * Reads a byte at both ends of the span of positions that `next` is in: it is then mapped when it is written, at a sixteenth of the price. A span is as many positions as
+ * share what is mapped for one read; when those are too few it is not worth a look. The memory itself is there and clear since the creation.
+ */
+MR_SLOW void mr_look(mr_producer *p, uint64_t next)
+{
+	const mr_core *c = &p->h.c;
+	const uint64_t stride = UINT64_C(1) << c->stride_shift, wide = stride > c->slot_size ? stride : c->slot_size;
+	uint64_t span = 1;
+	while (2 * span * wide <= MR_FAULT_AROUND && 2 * span <= c->slots)
+		span *= 2;
+	p->mapped = next + (UINT64_C(1) << 62);
+	if (MR_TSAN || span < MR_HINT_EVERY || p->looks++ > c->slots / span) /* it has been round */
+		return;
+	const uint64_t first = next & ~(span - 1), last = first + span - 1;
+	(void)*(const volatile uint8_t *)mr_entry(c, first);
+	(void)*(const volatile uint8_t *)mr_entry(c, last);
+	(void)*(const volatile uint8_t *)mr_cell(c, first);
+	(void)*(const volatile uint8_t *)mr_cell(c, last);
+	p->mapped = last + 1;
+}
+
+/* Has the memory of the span that position `next` is in mapped, once for each of them. It is called when a hint is stored. */
+MR_FAST void mr_reached(mr_producer *p, uint64_t next)
+{
+	if (mr_unlikely((int64_t)(next - p->mapped) >= 0))
+		mr_look(p, next);
 }
 
 /* Copies n bytes; small ones without a call, which would cost as much as the rest of a send. NULL is fine for nothing. */

@@ -13,8 +13,10 @@
 MR_FAST void mr_advance(mr_producer *p, uint64_t head, uint64_t end, uint64_t messages)
 {
 	p->pos = end;
-	if ((head ^ end) / MR_HINT_EVERY != 0 || p->h.c.slots <= MR_HINT_SMALL)
+	if ((head ^ end) / MR_HINT_EVERY != 0 || p->h.c.slots <= MR_HINT_SMALL) {
 		mr_store_rel(&p->h.c.ctl->producer_position, end); /* order: P7 rel, pairs P0 */
+		mr_reached(p, end);
+	}
 	mr_bump(&p->h.me->sent, messages);
 }
 

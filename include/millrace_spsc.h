@@ -10,7 +10,6 @@
 #include "millrace_handle.h"
 
 #define MR_STRIDE_SHIFT 3 /* space is given back when 1/8 of the ring is consumed */
-#define MR_HINT_EVERY 8   /* positions between two stores of a hint */
 #define MR_HINT_SMALL 64  /* ring size up to which hints are stored every time */
 
 #define MR_PREFETCH_MOST 1024 /* bytes of a run that are asked for when it is leased: as many lines as a core can wait for at once */
@@ -49,6 +48,7 @@ MR_FAST void mr_spsc_committed(mr_producer *p, uint64_t e, uint64_t messages)
 	if (p->hinted / MR_HINT_EVERY != e / MR_HINT_EVERY || c->slots <= MR_HINT_SMALL) {
 		p->hinted = e;
 		mr_store_rel(&c->ctl->producer_position, e); /* order: S5 rel, pairs S5: a compiler must not move it in front of S4 */
+		mr_reached(p, e);
 	}
 	p->pos = e;
 	mr_bump(&p->h.me->sent, messages);

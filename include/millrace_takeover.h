@@ -126,6 +126,7 @@ MR_SLOW int mr_adopt_producer(mr_producer *p)
 {
 	const mr_core *c = &p->h.c;
 	p->pos = mr_load_acq(&c->ctl->producer_position); /* order: P0 acq, pairs P7 S5 */
+	p->mapped = p->pos;
 	if (c->kind == MR_MPMC)
 		return MR_OK;
 	const uint64_t limit = mr_load_acq(&c->ctl->consumer_position); /* order: S1 acq, pairs D4 */

@@ -143,6 +143,7 @@ type core struct {
 	maxSteps      int // bound on the steps of one call, FORMAT section 14
 	maxDeliveries uint64
 	start         uint64
+	span          uint64 // positions whose memory a producer has mapped at once, see pages.go
 	stretch       uint64 // MPMC: a producer that finds the ring full spins until this many slots are free
 	kind          Kind
 	policy        DeathPolicy
@@ -192,6 +193,7 @@ func newCore(mem []byte, h layout.Header, k keeper) *core {
 	if h.Slots >= stretchLeast {
 		c.stretch = min(h.Slots/2, stretchMost)
 	}
+	c.span = spanOf(c.stride, c.slotSize, c.slots)
 	c.entriesEnd = unsafe.Add(c.entries, c.slots*c.stride)
 	if c.stride8 = h.Slots >> strideShift; h.Slots > hintSmall {
 		c.hintMask = hintEvery - 1

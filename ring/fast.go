@@ -73,7 +73,7 @@ func (p *Producer) Send(ctx context.Context, msg []byte) error {
 	}
 	bump(&p.me.sent, 1)
 	testpoint.Either(p.spsc, "", "P7 counted")
-	if c.ctl.notEmpty.pending() || c.gone() { // order: N1 sc, pairs W1
+	if c.ctl.notEmpty.pending() || c.gone() || int64(t-p.mapped) >= 0 { // order: N1 sc, pairs W1
 		return p.sent()
 	}
 	p.gate.leave(gateOpen)
@@ -157,9 +157,10 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 	return int(n), nil
 }
 
-// sent ends a Send after which somebody is to be woken, or during which the segment was lost.
+// sent ends a Send after which somebody is to be woken, during which the segment was lost, or with which the producer came to other pages.
 func (p *Producer) sent() error {
 	p.wake(&p.c.ctl.notEmpty, 1)
+	p.reached(p.pos)
 	return p.leave(nil)
 }
 

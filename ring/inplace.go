@@ -92,6 +92,7 @@ func (r Reservation) Commit() error {
 	if (t+1)&c.hintMask == 0 {
 		atomicx.StoreRelease(&c.ctl.producerPosition, t+1) // order: P7 rel, pairs P0; S5 rel, pairs S5
 		testpoint.Either(p.spsc, "S5", "P7")
+		p.reached(t + 1)
 	}
 	bump(&p.me.sent, 1)
 	testpoint.Either(p.spsc, "", "P7 counted")

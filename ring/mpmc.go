@@ -59,6 +59,7 @@ func (p *Producer) advance(head, end, messages uint64) {
 	if (head^end)/hintEvery != 0 || p.c.slots <= hintSmall {
 		atomicx.StoreRelease(&p.c.ctl.producerPosition, end) // order: P7 rel, pairs P0
 		testpoint.Hit("P7")
+		p.reached(end)
 	}
 	bump(&p.me.sent, messages)
 	testpoint.Hit("P7 counted")

@@ -309,6 +309,7 @@ func (r *Ring) newProducer(typed bool, opts []ProducerOption) (_ *Producer, err 
 	if err = r.join(p, &p.handle, &r.queues.notFull); err != nil {
 		return nil, err
 	}
+	p.mapped = p.pos
 	return p, nil
 }
 

@@ -140,6 +140,7 @@ func (p *Producer) publishRun(t, n, size uint64) {
 		p.hinted = next
 		atomicx.StoreRelease(&c.ctl.producerPosition, next) // order: S5 rel, pairs S5
 		testpoint.Hit("S5")
+		p.reached(next)
 	}
 	p.pos = next
 	bump(&p.me.sent, n)

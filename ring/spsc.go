@@ -87,6 +87,7 @@ func (p *Producer) committed(e, messages uint64) {
 		p.hinted = e
 		atomicx.StoreRelease(&c.ctl.producerPosition, e) // order: S5 rel, pairs S5: who walks on from it, after a death too, finds everything below published
 		testpoint.Hit("S5")
+		p.reached(e)
 	}
 	p.pos = e
 	bump(&p.me.sent, messages)
