@@ -179,7 +179,7 @@ final class MpmcProducer extends Producer {
             return null;
         }
         long m = claimed + padding;
-        me.hold(m);
+        me.hold(claimed);
         return new Reservation(this, claimed, m, own, ring.lengthFor(size), size);
     }
 
