@@ -62,8 +62,8 @@ MR_SLOW void mr_mpmc_row(mr_producer *p, const mr_batch *b, size_t n, uint64_t h
 }
 
 /*
- * How many messages from p on, at most `most`, are ready and have the same length word, and the word; 0 when another one is ready behind them, or the word is not that
- * of a message of one slot. None of them changes before the first one does.
+ * How many messages from p on, at most `most`, are ready and have the same length word, and the word; 0 when the one behind them, also of one slot, has another
+ * word, or theirs is not that of a message of one slot. None of them changes before the first one does.
  */
 MR_FAST size_t mr_alike(const mr_core *c, uint64_t p, size_t most, uint64_t *length, uint64_t *size)
 {
@@ -86,7 +86,7 @@ MR_FAST size_t mr_alike(const mr_core *c, uint64_t p, size_t most, uint64_t *len
 	return n;
 }
 
-/* Copies up to count messages of a row into cells of `room` bytes; 0 when the next message is not of that sort, or does not fit, or somebody else was quicker. */
+/* Copies up to count messages of a row into cells of `room` bytes; 0 when the next message is not of that sort or does not fit, one of another size is behind them, or somebody else was quicker. */
 MR_FAST size_t mr_receive_row(mr_consumer *q, uint8_t *to, size_t room, size_t count, size_t *size)
 {
 	const mr_core *c = &q->h.c;

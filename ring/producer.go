@@ -15,7 +15,7 @@ type Producer struct {
 	limit  uint64 // SPSC: private copy of the space that was given back
 	coarse bool   // SPSC: do not ask for the exact position
 	hinted uint64 // SPSC: producer_position as stored last
-	mapped uint64 // the memory of the positions before it is mapped, see pages.go
+	mapped uint64 // where the next look at memory is due, see pages.go
 	looks  uint64 // how many spans were looked at
 	byte   byte   // what was there, so that the look is not left out
 

@@ -160,7 +160,7 @@ func (d *destination) room(size uint64, n int) int {
 }
 
 // mpmcReceiveRow receives up to most messages of one slot and one size each, one behind the other and never given back, which need not be noted one by one.
-// 0 when the next message is not of that sort, or not the last one that is ready, or when somebody else was quicker.
+// 0 when the next message is not of that sort, when one of another size stands behind them, or when somebody else was quicker.
 func (q *Consumer) mpmcReceiveRow(to destination, most int) (int, error) {
 	c, p := q.c, q.pos
 	if c.ctl.returns.Load() != q.seen { // order: C0 acq, pairs V4
@@ -204,8 +204,8 @@ func (q *Consumer) mpmcReceiveRow(to destination, most int) (int, error) {
 	return n, nil
 }
 
-// alike returns how many messages from p on, at most `most`, are ready and have the same length word, and the word; 0 when another one is ready behind them, or
-// the word is not that of a message of one slot. None of them changes before the first one does.
+// alike returns how many messages from p on, at most `most`, are ready and have the same length word, and the word; 0 when the one behind them, also of one
+// slot, has another word, or theirs is not that of a message of one slot. None of them changes before the first one does.
 func (c *core) alike(p uint64, most int) (n int, length uint64) {
 	e, ready := c.entry(p), readyWord(p+1, 0)
 	if e.state.Load() != ready { // order: C2 acq, pairs P6

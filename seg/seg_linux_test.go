@@ -416,3 +416,34 @@ func TestRemoveSeesParticipantsThatCannotFlock(t *testing.T) {
 	check(t, unix.Close(fd))
 	check(t, Remove("polled", RemoveOptions{Dir: dir}))
 }
+
+// Memory of a new segment is mapped and clear, whether or not the kernel has advice for that. Property: its creator touches all of it without a fault.
+func TestNewMemoryDoesNotFault(t *testing.T) {
+	defer func(was int) { populateAdvice = was }(populateAdvice)
+	for _, backing := range []Backing{POSIX, SysV, Memfd} {
+		for _, advice := range []int{unix.MADV_POPULATE_WRITE, 1 << 20} {
+			populateAdvice = advice
+			const pages = 4096
+			o := options(t.TempDir(), backing)
+			o.Header.Slots, o.Header.SlotSize = pages, layout.Page
+			s := create(t, "clear", o)
+			mem := s.Bytes()
+			before := faults(t)
+			for i := layout.ControlOffset; i < len(mem); i += layout.Page {
+				mem[i]++
+			}
+			if n := faults(t) - before; n > pages/8 {
+				t.Errorf("%v, advice %d: %d faults for %d pages", backing, advice, n, len(mem)/layout.Page)
+			}
+			check(t, s.Close())
+		}
+	}
+}
+
+// faults is how many pages this process had mapped so far when it touched them.
+func faults(t *testing.T) int64 {
+	t.Helper()
+	var u unix.Rusage
+	check(t, unix.Getrusage(unix.RUSAGE_SELF, &u))
+	return u.Minflt
+}

@@ -60,6 +60,7 @@ var beyond = map[string][][2]string{
 	},
 	"seg": {
 		{"TestHugePages", "maps of huge pages"},
+		{"TestNewMemoryDoesNotFault", "madvise that is passed on"},
 		{"TestTransparentHugePages", "smaps of its own memory"},
 		{"TestLockEndsWithItsProcess", "start of /proc/self/exe"},
 		{"TestLockAcrossPIDNamespaces", "start of /proc/self/exe"},

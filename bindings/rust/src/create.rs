@@ -217,8 +217,17 @@ fn fill(file: &File, path: &Path, dir: &Path, h: &Header) -> Result<Mapping> {
 
 /// Makes all pages of a fresh mapping exist and be clear, which the first lap would wait for otherwise.
 pub(crate) fn populate(map: &Mapping, dir: &Path, size: u64) -> Result<()> {
-    // SAFETY: the mapping is as long as it says.
-    if unsafe { sys::madvise(map.base().cast(), map.len(), sys::MADV_POPULATE_WRITE) } == 0 {
+    let mut at = 0;
+    while at < map.len() {
+        let n = map.len().min(at + CHUNK as usize) - at;
+        // SAFETY: within the mapping.
+        if unsafe { sys::madvise(map.base().add(at).cast(), n, sys::MADV_POPULATE_WRITE) } == 0 {
+            at += n;
+        } else if !matches!(sys::errno(), sys::EINTR | sys::EAGAIN) {
+            break;
+        }
+    }
+    if at == map.len() {
         return Ok(());
     }
     match sys::errno() {

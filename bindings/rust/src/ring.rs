@@ -151,7 +151,7 @@ impl Options {
     }
 
     /// Makes a ring that did not exist. Any number of processes may race: one succeeds, the others get [`Error::Exists`], and nobody ever
-    /// sees a half-made ring. Blocks: while the memory is reserved.
+    /// sees a half-made ring. Blocks: while the memory is reserved and cleared, about a millisecond a MiB.
     pub fn create(&self, name: &str) -> Result<Ring> {
         Ok(Ring::new(create::create(name, self.dir.as_deref(), self.header()?)?))
     }

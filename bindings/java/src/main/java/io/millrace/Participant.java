@@ -28,12 +28,18 @@ final class Participant {
             core.announce();
             FileLock role = core.header.spsc() ? takeRole(core, producer) : null;
             Participant p = null;
+            boolean begun = false;
             try {
                 p = takeEntry(core, producer, role);
                 p.begin();
+                begun = true;
                 return p;
             } finally {
-                if (p == null) {
+                if (!begun) {
+                    if (p != null) {
+                        core.own.clear(p.id);
+                        Locks.release(p.lock);
+                    }
                     Locks.release(role);
                 }
             }
@@ -51,10 +57,9 @@ final class Participant {
                         continue;
                     }
                     FileLock lock = core.locks.own(Format.LOCK_PARTICIPANT + id);
-                    if (lock == null) {
-                        again = true;
-                    } else if (core.table.open(id)) { // somebody came, and died, between the look and the lock
+                    if (lock == null || core.table.open(id)) { // somebody recovers its owner; or came, and died, between the look and the lock
                         Locks.release(lock);
+                        again = true;
                     } else {
                         core.own.set(id);
                         return new Participant(core, id, producer, role, lock);
