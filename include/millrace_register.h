@@ -63,12 +63,12 @@ MR_SLOW int mr_take_id(mr_ring *r, int fd, uint32_t *id, bool *again)
 	return mr_fail(MR_TOO_MANY, "the participant table is full (%u entries); close handles, or create the ring with more participants", r->c.participants);
 }
 
-/* The same, and again for a while. */
+/* The same, and again for a while; once in any case: an entry that somebody else tries for a moment looks as if its dead owner lived. */
 MR_SLOW int mr_choose_id(mr_ring *r, int fd, uint32_t *id)
 {
 	bool again = true;
 	int status = MR_OK;
-	for (int i = 0; again && i < MR_ROLE_TRIES; i++) {
+	for (int i = 0; (again || i < 2) && i < MR_ROLE_TRIES; i++) {
 		if (i > 0)
 			mr_nap(MR_MILLISECOND);
 		status = mr_take_id(r, fd, id, &again);

@@ -95,7 +95,7 @@ func (c *core) register(k locks, role Role) (id int, lock locker, err error) {
 		}
 	}
 	testpoint.Hit("R1")
-	for range 100 {
+	for i := range 100 {
 		id, again, err := c.takeEntry(lock)
 		if err != nil {
 			return 0, nil, errors.Join(err, lock.Close())
@@ -104,7 +104,7 @@ func (c *core) register(k locks, role Role) (id int, lock locker, err error) {
 			c.begin(c.participant(id), role)
 			return id, lock, nil
 		}
-		if !again {
+		if !again && i > 0 { // a second look in any case: an entry that somebody else tries for a moment looks as if its dead owner lived
 			break
 		}
 		time.Sleep(time.Millisecond)

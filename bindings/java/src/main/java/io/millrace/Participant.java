@@ -49,8 +49,8 @@ final class Participant {
     /** Locks an entry that no session is open in. One that is locked by somebody who recovers its dead owner is waited for. */
     private static Participant takeEntry(Segment.Core core, boolean producer, FileLock role) {
         long until = System.nanoTime() + PATIENCE;
-        for (;;) {
-            boolean again = false;
+        for (int i = 0;; i++) {
+            boolean again = i == 0; // in any case: an entry that somebody else tries for a moment looks as if its dead owner lived
             for (int retire = 0; retire < 2; retire++) { // free entries first, then those of the dead
                 for (int id = 0; id < core.table.size; id++) {
                     if (core.own.get(id) || core.table.open(id) && (retire == 0 || lives(core, id))) {
