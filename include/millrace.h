@@ -239,7 +239,7 @@ MR_FAST int mr_receive_messages(mr_consumer *q, void *base, size_t size, size_t 
 		return mr_refused(&q->h);
 	int status = MR_OK;
 	count = mr_min(count, q->h.c.slots);
-	if (mr_unlikely(count > q->lease.room))
+	if (mr_unlikely(count > q->lease.room && q->h.c.kind == MR_MPMC))
 		status = mr_lease_room(q, count);
 	if (mr_likely(status == MR_OK && count > 0))
 		status = mr_receive_cells(q, (uint8_t *)base, size, count, sizes, received);
