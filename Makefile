@@ -128,7 +128,7 @@ header: ## compile the C client as C11, C17, C++17 and C++20 without a warning, 
 		echo "$$c -std=$$std"; $$c -std=$$std $(CWARN) -O2 -Iinclude -c -xc++ include/millrace.h -o /dev/null || exit 1; done; done
 
 c-test: go-version ## the C client: its own tests, against the Go one, and under the sanitizers; needs a C compiler
-	$(GO) test $(TESTFLAGS) ./tests/interop/c/... ./tests/interop/gopeer
+	$(GO) test -count=1 $(TESTFLAGS) ./tests/interop/c/... ./tests/interop/gopeer
 
 .PHONY: soak soak-mutants
 DURATION ?= 1m
@@ -186,7 +186,7 @@ rust-test: ## build the Rust client without a network, format, clippy, its tests
 	cargo clippy --locked --all-targets -- -D warnings; \
 	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps --quiet; \
 	cargo test --locked --quiet; \
-	cd ../..; $(GO) test $(TESTFLAGS) ./tests/interop/rust
+	cd ../..; $(GO) test -count=1 $(TESTFLAGS) ./tests/interop/rust
 
 ROUNDS ?= 10
 ROWS ?=
