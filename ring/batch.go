@@ -65,7 +65,7 @@ func (p *Producer) SendBatch(ctx context.Context, msgs [][]byte) (done int, err 
 	if !p.gate.enter(gateOpen) {
 		return 0, p.refused()
 	}
-	if p.spsc && !p.spscRunOf(msgs) || !p.spsc && !p.mpmcRowOf(batch{msgs: msgs}) {
+	if sent := p.spsc && p.spscRunOf(msgs) || !p.spsc && p.mpmcRowOf(batch{msgs: msgs}); !sent {
 		done, err = p.sendParts(ctx, batch{msgs: msgs})
 		return p.left(done, err)
 	}
@@ -84,7 +84,7 @@ func (p *Producer) sendValues(ctx context.Context, base unsafe.Pointer, size uin
 	if !p.gate.enter(gateOpen) {
 		return 0, p.refused()
 	}
-	if p.spsc && !p.spscRunOfValues(base, size, uint64(n)) || !p.spsc && !p.mpmcRowOf(batch{base: base, size: size, count: n}) {
+	if sent := p.spsc && p.spscRunOfValues(base, size, uint64(n)) || !p.spsc && p.mpmcRowOf(batch{base: base, size: size, count: n}); !sent {
 		done, err = p.sendParts(ctx, batch{base: base, size: size, count: n})
 		return p.left(done, err)
 	}
@@ -324,7 +324,7 @@ func (p *Producer) mpmcClaimBatch(b batch, n int) (uint64, error) {
 
 // mpmcBatch fills and publishes the extent claimed at head for the first n messages of b: everything behind the head first, the head last.
 func (p *Producer) mpmcBatch(b batch, n int, head uint64) {
-	if b.small {
+	if b.small && b.even {
 		p.mpmcRow(b, n, head)
 		return
 	}

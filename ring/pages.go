@@ -3,7 +3,7 @@ package ring
 import "unsafe"
 
 // Pages. The memory of a ring is there and clear since its creation, but each process stops for each page of it that it touches for the first time: on a
-// write for that page, on a read for all sixteen around it, and for hardly longer. A producer of a large ring, which writes, would so spend more time on its
+// write for that page, on a read for all sixteen around it, and for twice as long. A producer of a large ring, which writes, would so spend more time on its
 // first lap than on the messages; with its first message in a span of positions it looks at the memory of all of it. What it misses costs faults and no more.
 
 // faultAround is how many bytes the kernel maps for a read.
@@ -38,7 +38,7 @@ func (p *Producer) look(next uint64) {
 	p.looks++
 	first := next &^ (c.span - 1)
 	for _, x := range [...]uint64{first, first + c.span - 1} {
-		p.byte ^= *(*byte)(unsafe.Pointer(c.entry(x))) ^ *(*byte)(c.cell(x))
+		p.glance ^= *(*byte)(unsafe.Pointer(c.entry(x))) ^ *(*byte)(c.cell(x))
 	}
 	p.mapped = first + c.span
 }

@@ -17,7 +17,7 @@ type Producer struct {
 	hinted uint64 // SPSC: producer_position as stored last
 	mapped uint64 // where the next look at memory is due, see pages.go
 	looks  uint64 // how many spans were looked at
-	byte   byte   // what was there, so that the look is not left out
+	glance byte   // what was there, so that the look is not left out
 
 	resv             reservation
 	generation       uint64

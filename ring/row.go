@@ -8,13 +8,13 @@ import (
 	"github.com/cd1900cf/millrace/internal/testpoint"
 )
 
-// Rows: batches of an MPMC ring whose messages take one slot each and lie one behind the other, which is nearly all of them; docs/FORMAT.md sections 9.2 and
-// 9.4. The words and their order are those of mpmcBatch and mpmcLease; what is left out is to note each message, and to ask for each how many slots it takes.
+// Rows: batches of an MPMC ring whose messages have one size, take one slot each and lie one behind the other, which is nearly all of them; docs/FORMAT.md
+// sections 9.2 and 9.4. The words and their order are those of mpmcBatch and mpmcLease; what is left out is to note each message, and to ask for each where it is.
 
-// mpmcRowOf sends b as one row when its messages take one slot each and there is room at the own position; otherwise nothing.
+// mpmcRowOf sends b as one row when it is one and there is room at the own position; otherwise nothing.
 func (p *Producer) mpmcRowOf(b batch) bool {
 	c, t, n := p.c, p.pos, uint64(b.len())
-	if n == 0 || n > c.maxSlots || p.fits(&b) != nil || !b.small {
+	if n == 0 || n > c.maxSlots || p.fits(&b) != nil || !b.small || !b.even {
 		return false
 	}
 	s := c.state(t)
@@ -27,22 +27,8 @@ func (p *Producer) mpmcRowOf(b batch) bool {
 	return true
 }
 
-// mpmcRow is mpmcBatch for messages of one slot each.
+// mpmcRow fills and publishes the extent claimed at head for the first n messages of b, which is a row: everything behind the head first, the head last.
 func (p *Producer) mpmcRow(b batch, n int, head uint64) {
-	c := p.c
-	if b.even {
-		p.mpmcEven(b, n, head)
-	} else {
-		p.mpmcUneven(b.msgs[:n], head)
-	}
-	publish(c.state(head), readyWord(head+1, 0), p.fenced) // order: P6 rel, pairs C2 and N1
-	testpoint.Hit("P6")
-	p.advance(head, head+uint64(n), uint64(n))
-	p.announce(uint64(n), false)
-}
-
-// mpmcEven fills the slots from head on with n messages of one size, and publishes all but the first.
-func (p *Producer) mpmcEven(b batch, n int, head uint64) {
 	c, x, size, i := p.c, head, b.size, 0
 	word := size | layout.FlagInline
 	if size > c.inline {
@@ -68,6 +54,10 @@ func (p *Producer) mpmcEven(b batch, n int, head uint64) {
 		atomicx.StoreRelease(&e.state, ready) // order: P5 rel, pairs C2: reached only past head
 		testpoint.Hit("P5")
 	}
+	publish(c.state(head), readyWord(head+1, 0), p.fenced) // order: P6 rel, pairs C2 and N1
+	testpoint.Hit("P6")
+	p.advance(head, head+uint64(n), uint64(n))
+	p.announce(uint64(n), false)
 }
 
 // rowAt returns where the payload of a message at position x with that length word is, and how many bytes it is from there to the next one.
@@ -76,23 +66,6 @@ func (c *core) rowAt(x, length uint64) (at unsafe.Pointer, step uint64) {
 		return unsafe.Add(unsafe.Pointer(c.entry(x)), layout.EntrySize), c.stride
 	}
 	return c.cell(x), c.slotSize
-}
-
-// mpmcUneven is mpmcEven for messages of several sizes.
-func (p *Producer) mpmcUneven(msgs [][]byte, head uint64) {
-	c := p.c
-	for i, msg := range msgs {
-		x := head + uint64(i)
-		at, word := c.place(x, uint64(len(msg)))
-		put(at, msg)
-		testpoint.Hit("P4 payload")
-		e := c.entry(x)
-		atomicx.StoreRelaxed(&e.length, word) // order: P4 rlx, pairs C3: published by P6
-		if i > 0 {
-			atomicx.StoreRelease(&e.state, readyWord(x+1, 0)) // order: P5 rel, pairs C2: reached only past head
-			testpoint.Hit("P5")
-		}
-	}
 }
 
 // nextWord is what lies between the words of two positions.
@@ -106,7 +79,7 @@ func (c *core) after(e *entry) *entry {
 	return (*entry)(c.entries)
 }
 
-// mpmcReceiveBatch copies the next messages into bufs, under a lease that ends at once.
+// mpmcReceiveBatch copies the next messages into bufs: a row at once, others under a lease that ends at once.
 func (q *Consumer) mpmcReceiveBatch(bufs [][]byte) (int, error) {
 	if n, err := q.mpmcReceiveRow(destination{bufs: bufs}, len(bufs)); n > 0 || err != nil {
 		return n, err
