@@ -142,7 +142,7 @@ MR_FAST void mr_copy_ends(uint8_t *to, const uint8_t *from, size_t n, size_t inn
 #define MR_FAULT_AROUND (64u << 10) /* bytes that the kernel maps for a read; for a write it is one page */
 
 /*
- * Reads a byte at both ends of the span of positions that `next` is in: it is then mapped when it is written, at a sixteenth of the price. A span is as many positions as
+ * Reads a byte at both ends of the span of positions that `next` is in: it is then mapped when it is written, at an eighth of the price of a write to each page. A span is as many positions as
  * share what is mapped for one read; when those are too few it is not worth a look. The memory itself is there and clear since the creation.
  */
 MR_SLOW void mr_look(mr_producer *p, uint64_t next)

@@ -45,9 +45,11 @@ MR_SLOW void mr_mpmc_row(mr_producer *p, const mr_batch *b, size_t n, uint64_t h
 	for (size_t i = 0; i < n; i += row) { /* once, or twice where the ring ends */
 		row = mr_min(n - i, c->slots - ((head + i) & c->mask));
 		uint8_t *at = mr_row_at(c, head + i, word, &step);
-		if (b->base != NULL)
+		if (b->base != NULL) {
 			mr_copy_row(at, step, b->base + i * size, size, row, size);
-		for (size_t j = 0; b->base == NULL && j < row; j++)
+			continue;
+		}
+		for (size_t j = 0; j < row; j++)
 			mr_copy(at + j * step, b->slices[i + j].data, size);
 	}
 	mr_store_rlx(&mr_entry(c, head)->length, word); /* order: P4 rlx, pairs C3: published by P6 */

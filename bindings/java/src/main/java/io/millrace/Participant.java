@@ -67,7 +67,7 @@ final class Participant {
                 }
             }
             if (!again || System.nanoTime() - until > 0) {
-                throw new TableFullException("all " + core.table.size + " participants are in use");
+                throw new TableFullException("all " + core.table.size + " participants are in use; close some, or create the ring with more");
             }
             LockSupport.parkNanos(1_000_000L);
         }
