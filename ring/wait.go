@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/cd1900cf/millrace/futex"
-	"github.com/cd1900cf/millrace/internal/atomicx"
 	"github.com/cd1900cf/millrace/internal/layout"
 )
 
@@ -28,141 +27,7 @@ const (
 	lookEvery = 20 * time.Millisecond
 	// stallAfter is how long somebody holds on to one position before it is called stalled.
 	stallAfter = 100 * time.Millisecond
-
-	spinLeast  = 20 * time.Microsecond  // spinning that is always done: parking costs as much (W2, and the look around)
-	spinMost   = 100 * time.Microsecond // and while it pays, or while those who sleep are woken sooner than that
-	rivalry    = 64                     // MPMC: spins for which a consumer remembers that another one was faster
-	watchLooks = 2048                   // SPSC: looks at one word before anything else is tried, two nanoseconds each,
-	apartLooks = 256                    // MPMC: the same,
-	lookApart  = 16 * time.Nanosecond   // and so far apart: a producer writes the word twice, and should not lose its line in between
-	spinHot    = 32                     // attempts without a pause, in an MPMC ring with the one above: on some processors one takes half as long as the news
-	spinClose  = 64                     // attempts that follow each other closely
-	spinLook   = 16                     // attempts between two looks at the clock, behind spinClose
-	yieldLeast = 16                     // in a crowd: times that the core is left to others, behind spinClose, before anybody sleeps,
-	yieldMost  = 5 * time.Millisecond   // unless they keep it for so long
-	spinFar    = 15                     // most extra pauses before the first attempt: below a microsecond
 )
-
-// spinner makes the pauses of one spin.
-type spinner struct {
-	attempts int
-	first    int  // pauses before the first attempt
-	apart    int  // pauses before the ones that follow
-	crowded  bool // others want this core
-	start    time.Time
-	budget   time.Duration
-}
-
-// spinning begins a spin. On one core there is nobody to spin for.
-func (h *handle) spinning() spinner {
-	if h.alone {
-		return spinner{}
-	}
-	return spinner{budget: max(spinLeast, h.spin), first: h.distance, apart: h.apart, crowded: h.crowded}
-}
-
-// more lets a little time pass; false when the time for spinning is up. It never yields to Go's scheduler, which is dear for a goroutine
-// that is locked to its thread. In a crowd it yields to the machine's: who is waited for may want this very core, and to let it run costs less than
-// to sleep and be woken.
-func (s *spinner) more() bool {
-	switch s.attempts++; {
-	case s.budget == 0:
-		return false
-	case s.attempts < spinClose: // most spins are over before they are worth a look at the clock, which costs as much as some attempts
-	case s.attempts == spinClose:
-		s.start = time.Now()
-	case s.crowded:
-		spent := time.Since(s.start)
-		if spent > yieldMost || spent > s.budget && s.attempts >= spinClose+yieldLeast {
-			return false
-		}
-		futex.Yield()
-		return true
-	case s.attempts%spinLook == 0 && time.Since(s.start) > s.budget:
-		return false
-	}
-	switch {
-	case s.attempts == 1:
-		futex.Pause(s.first)
-	case s.attempts <= spinHot:
-		futex.Pause(s.apart)
-	case s.attempts <= spinClose:
-		futex.Pause(1)
-	default:
-		futex.Pause(4)
-	}
-	return true
-}
-
-// nothing says whether w, in the slot of the own position h, means that no message is there: neither of several slots, nor a run.
-func (q *Consumer) nothing(w, h uint64) bool {
-	if q.spsc {
-		_, ready := spscEnd(w, h, q.c.slots)
-		return !ready && int64(q.runEnd-h) <= 0
-	}
-	return w == freeWord(h) || stateOf(w) == stateClaimed
-}
-
-// watch looks at the state word of the own position while no message is there, for some microseconds at most, and says whether one of one slot came.
-// It is the first part of a spin: nothing but loads, so that the news of a message is in use as soon as it is there. In an MPMC ring, where a CAS on that
-// word follows, each look takes the line for writing at once; but not among rivals, who would only take it from each other and from the producer.
-func (q *Consumer) watch(ctx context.Context) bool {
-	h := q.pos
-	word, want := q.c.state(h), q.fresh(h)
-	was := word.Load() // order: D1 acq, pairs S4; C2 acq, pairs P6
-	if ctx == noWait || q.alone || !q.nothing(was, h) {
-		return false
-	}
-	toWrite := !q.spsc && q.rivals == 0
-	q.rivals = max(q.rivals-1, 0)
-	futex.Pause(q.distance)
-	looks := watchLooks
-	if !q.spsc {
-		looks = apartLooks
-	}
-	for i := range looks {
-		if q.apart > 0 {
-			futex.Pause(q.apart)
-		}
-		var w uint64
-		if toWrite {
-			w = atomicx.LoadToWrite(word) // order: C2 acq, pairs P6
-		} else {
-			w = word.Load() // order: D1 acq, pairs S4; C2 acq, pairs P6
-		}
-		if w == want {
-			q.keepDistance(i == 0)
-			return true
-		}
-		if w != was && (q.spsc || stateOf(w) != stateClaimed) {
-			q.rivals = rivalry
-			return false
-		}
-	}
-	q.distance = 0
-	return false
-}
-
-// keepDistance learns how far to stay behind the other side. Who finds something at the first look again and again treads on the heels of the other side
-// and takes the line that it is writing; a longer first pause lets it get ahead.
-func (h *handle) keepDistance(close bool) {
-	if close {
-		h.distance = min(2*h.distance+1, spinFar)
-	} else {
-		h.distance /= 2
-	}
-}
-
-// spun learns from a spin whether it paid.
-func (h *handle) spun(s *spinner, paid bool) {
-	if !paid {
-		h.spin /= 2
-		h.distance = 0
-		return
-	}
-	h.keepDistance(s.attempts == 1)
-	h.spin = min(spinMost, max(spinLeast, h.spin)*2)
-}
 
 // nap returns how long to sleep at most, after making sure that plain-store publishers cannot be missed (W2).
 func (h *handle) nap(other Role) time.Duration {
@@ -193,14 +58,6 @@ func (h *handle) nap(other Role) time.Duration {
 		return pollingTick
 	}
 	return h.ring.queues.tick(h.ring.seg)
-}
-
-// slept learns from a wait that ended in the kernel after d: when a longer spin would have done, the next one is longer. Whoever wakes a sleeper pays for
-// it too, and on a virtual machine waking a core takes longer than a short answer. In a crowd a sleep is short because somebody else ran meanwhile.
-func (h *handle) slept(d time.Duration) {
-	if d < spinMost && !h.crowded {
-		h.spin = min(spinMost, max(h.spin, 2*d))
-	}
 }
 
 // removed says whether the ring was removed by force, or its memory lost.
