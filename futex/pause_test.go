@@ -2,6 +2,9 @@ package futex
 
 import (
 	"math"
+	"os"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 )
@@ -36,5 +39,16 @@ func BenchmarkPauses(b *testing.B) {
 	n := Pauses(100 * time.Nanosecond)
 	for b.Loop() {
 		Pause(n)
+	}
+}
+
+// A process that may use several processors, or a list of several that are online, is not on a machine of one.
+func TestOneProcessor(t *testing.T) {
+	several := runtime.NumCPU() > 1
+	if list, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		several = several || strings.Count("\n"+string(list), "\nprocessor\t") > 1
+	}
+	if got := OneProcessor(); got == several {
+		t.Errorf("OneProcessor() = %v, and there are several: %v", got, several)
 	}
 }

@@ -50,7 +50,8 @@ type handle struct {
 	spin     time.Duration // how long it paid to spin
 	distance int           // extra pauses before the first attempt of a spin
 	apart    int           // MPMC: pauses between two looks of a spin
-	alone    bool          // nobody can run beside this goroutine
+	alone    bool          // nobody of the other role can run beside this goroutine
+	single   bool          // at most one thread of this process runs Go code at a time
 	crowded  bool          // at the last sleep there were as many on the other side as there are processors
 	looked   time.Time     // last look for the dead by a Try call
 	roster   uint32        // roster at that look

@@ -12,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/cd1900cf/millrace/futex"
+
 	"github.com/cd1900cf/millrace/internal/layout"
 )
 
@@ -469,4 +471,30 @@ func TestSleepersHeedEitherRole(t *testing.T) {
 	require.Equal(t, pollingTick, q.nap(ProducerRole))
 	require.Equal(t, pollingTick, p.nap(ConsumerRole))
 	second.me.publish.Store(was)
+}
+
+// A process that runs one goroutine at a time spins for other processes, but not for its own goroutines, which cannot do anything meanwhile.
+func TestSpinsForWhoCanRun(t *testing.T) {
+	if futex.OneProcessor() {
+		t.Skip("on one processor there is nobody to spin for")
+	}
+	forms(t, Options{Slots: 4, SlotSize: 16}, func(t *testing.T, r *Ring) {
+		p, q := pair(t, r)
+		for _, h := range []*handle{&p.handle, &q.handle} {
+			other, them := ConsumerRole, &q.handle
+			if h.kind == ConsumerRole {
+				other, them = ProducerRole, &p.handle
+			}
+			h.single = false
+			h.nap(other)
+			require.NotZero(t, h.spinning().budget)
+			h.single = true
+			h.nap(other)
+			require.Zero(t, h.spinning().budget, "nobody runs beside this goroutine")
+			pid := them.me.pid.Swap(1 << 30)
+			h.nap(other)
+			require.NotZero(t, h.spinning().budget, "another process runs")
+			them.me.pid.Store(pid)
+		}
+	})
 }

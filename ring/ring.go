@@ -362,7 +362,7 @@ func (r *Ring) join(who role, h *handle, q *futex.Queue) (err error) {
 	}
 	*h = handle{c: r.c, ring: r, me: r.c.participant(id), id: uint32(id), kind: role, lock: lock, waiter: futex.NewWaiter(q),
 		spsc: r.c.kind == SPSC, fenced: publishes() == layout.PublishFenced,
-		alone: runtime.NumCPU() == 1 || runtime.GOMAXPROCS(0) == 1}
+		single: min(runtime.NumCPU(), runtime.GOMAXPROCS(0)) == 1, alone: futex.OneProcessor()}
 	if !h.spsc {
 		h.apart = futex.Pauses(lookApart)
 	}

@@ -38,7 +38,7 @@ type spinner struct {
 	budget   time.Duration
 }
 
-// spinning begins a spin. On one core there is nobody to spin for.
+// spinning begins a spin. On one processor there is nobody to spin for; nor where all that could end the wait are goroutines that run when this one does not.
 func (h *handle) spinning() spinner {
 	if h.alone {
 		return spinner{}

@@ -3,6 +3,7 @@ package ring
 import (
 	"context"
 	"errors"
+	"os"
 	"runtime"
 	"time"
 
@@ -33,15 +34,18 @@ const (
 func (h *handle) nap(other Role) time.Duration {
 	c := h.c
 	polling, plain := false, false
-	others := 0
+	others, inside := 0, 0
 	for id := range c.participants { // of either role: who gives back or discards wakes those who do the same as he
-		if m := c.participant(id); id == int(h.id) || !m.producer.open() && !m.consumer.open() {
+		m := c.participant(id)
+		if id == int(h.id) || !m.producer.open() && !m.consumer.open() {
 			continue
 		}
 		if c.session(id, other).open() {
-			others++
+			if others++; h.single && m.pid.Load() == uint32(os.Getpid()) { // order: E3 rlx, pairs R3
+				inside++
+			}
 		}
-		switch how := c.participant(id).publish.Load(); { // order: W2 acq, pairs R3
+		switch how := m.publish.Load(); { // order: W2 acq, pairs R3
 		case how&layout.PublishFenced != 0:
 		case how&layout.PublishMembarrier != 0:
 			plain = true
@@ -50,6 +54,7 @@ func (h *handle) nap(other Role) time.Duration {
 		}
 	}
 	h.crowded = others >= runtime.NumCPU()
+	h.alone = futex.OneProcessor() || others > 0 && others == inside
 	// order: W2 sc REQUIRED, pairs P6-N1: the barrier makes every running publisher's store visible before W3 reads, or its N1 see W1.
 	if plain && futex.Membarrier() != nil {
 		polling = true

@@ -139,10 +139,13 @@ fn pauses(ns: u128) -> u32 {
     (u128::from(TIMED) * ns / took).max(1) as u32
 }
 
-/// Whether there is one processor only.
+/// Whether the machine has one processor only. How many this process may use says nothing: one that is bound to a processor waits for others elsewhere.
 fn alone() -> bool {
     static ALONE: OnceLock<bool> = OnceLock::new();
-    *ALONE.get_or_init(|| std::thread::available_parallelism().is_ok_and(|n| n.get() == 1))
+    *ALONE.get_or_init(|| match std::fs::read_to_string("/sys/devices/system/cpu/online") {
+        Ok(list) => !list.contains(['-', ',']), // "0", not "0-3" or "0,2"
+        Err(_) => std::thread::available_parallelism().is_ok_and(|n| n.get() == 1),
+    })
 }
 
 /// Since when one word has stood in the way.
