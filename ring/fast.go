@@ -33,15 +33,16 @@ func (p *Producer) Send(ctx context.Context, msg []byte) error {
 	t := p.pos
 	e := c.entry(t)
 	next := spscReadyWord(t+1, 0)
-	ok := t+1-p.limit <= c.slots // S1
-	if !p.spsc {
+	if p.spsc {
+		if t-p.limit >= c.slots { // S1
+			return p.sendLeft(ctx, msg)
+		}
+	} else {
 		next = readyWord(t+1, 0)
 		// order: P3 acqrel, pairs C4 C5 L3 (acquire: the consumer has read the payload that is overwritten next) and C2
-		ok = e.state.CompareAndSwap(freeWord(t), claimedWord(t+1, p.id))
-	}
-	if !ok {
-		p.gate.leave(gateOpen)
-		return p.sendSlow(ctx, msg)
+		if !e.state.CompareAndSwap(freeWord(t), claimedWord(t+1, p.id)) {
+			return p.sendLeft(ctx, msg)
+		}
 	}
 	testpoint.Either(p.spsc, "", "P3")
 	at, word := unsafe.Add(unsafe.Pointer(e), layout.EntrySize), n|layout.FlagInline
@@ -67,13 +68,15 @@ func (p *Producer) Send(ctx context.Context, msg []byte) error {
 	publish(&e.state, next, p.fenced) // order: P6 rel, pairs C2 and N1; S4 rel, pairs D1 and N1
 	testpoint.Either(p.spsc, "S4", "P6")
 	p.pos = t + 1
+	due := false
 	if (t+1)&c.hintMask == 0 {
 		atomicx.StoreRelease(&c.ctl.producerPosition, t+1) // order: P7 rel, pairs P0; S5 rel, pairs S5
 		testpoint.Either(p.spsc, "S5", "P7")
+		due = int64(t+1-p.mapped) >= 0
 	}
 	bump(&p.me.sent, 1)
 	testpoint.Either(p.spsc, "", "P7 counted")
-	if c.ctl.notEmpty.pending() || c.gone() || int64(t-p.mapped) >= 0 { // order: N1 sc, pairs W1
+	if due || c.ctl.notEmpty.pending() || c.gone() { // order: N1 sc, pairs W1
 		return p.sent()
 	}
 	p.gate.leave(gateOpen)
@@ -96,10 +99,9 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 	}
 	e, want := c.entry(h), q.fresh(h)
 	// order: D1 acq, pairs S4; C2 acq, pairs P6; C0 acq, pairs V4
-	for e.state.Load() != want || !q.spsc && (c.ctl.returns.Load() != q.seen || raceDetector) {
+	if e.state.Load() != want || !q.spsc && (c.ctl.returns.Load() != q.seen || raceDetector) {
 		if !q.watch(ctx) {
-			q.gate.leave(gateOpen)
-			return q.receiveSlow(ctx, buf)
+			return q.receiveLeft(ctx, buf)
 		}
 		c, h = q.c, q.pos // once more, so that they need not be kept in memory for this case
 		e, want = c.entry(h), q.fresh(h)
@@ -107,8 +109,7 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 	length := e.length.Load() // order: D2 rlx, pairs S3: ordered by D1; C3 rlx, pairs P4: ordered by C2
 	at, n, ok := c.single(e, h, length)
 	if !ok || !q.accepts(n, buf) {
-		q.gate.leave(gateOpen)
-		return q.receiveSlow(ctx, buf)
+		return q.receiveLeft(ctx, buf)
 	}
 	to := unsafe.Pointer(unsafe.SliceData(buf))
 	switch {
@@ -155,6 +156,18 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 	}
 	q.gate.leave(gateOpen)
 	return int(n), nil
+}
+
+// sendLeft is Send once more, in general, of a call that has not changed anything.
+func (p *Producer) sendLeft(ctx context.Context, msg []byte) error {
+	p.gate.leave(gateOpen)
+	return p.sendSlow(ctx, msg)
+}
+
+// receiveLeft is Receive once more, in the same way.
+func (q *Consumer) receiveLeft(ctx context.Context, buf []byte) (int, error) {
+	q.gate.leave(gateOpen)
+	return q.receiveSlow(ctx, buf)
 }
 
 // sent ends a Send after which somebody is to be woken, during which the segment was lost, or with which the producer came to other pages.

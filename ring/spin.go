@@ -117,7 +117,7 @@ func (q *Consumer) watch(ctx context.Context) bool {
 		}
 		if w == want {
 			q.keepDistance(i == 0)
-			return true
+			return q.spsc || q.c.ctl.returns.Load() == q.seen && !raceDetector // order: C0 acq, pairs V4
 		}
 		if w != was && (q.spsc || stateOf(w) != stateClaimed) {
 			q.rivals = rivalry
