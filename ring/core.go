@@ -144,7 +144,7 @@ type core struct {
 	maxDeliveries uint64
 	start         uint64
 	span          uint64 // positions whose memory a producer has mapped at once, see pages.go
-	stretch       uint64 // MPMC: a producer that finds the ring full spins until this many slots are free
+	stretch       uint64 // a producer that finds the ring full spins until this many slots are free
 	kind          Kind
 	policy        DeathPolicy
 
@@ -190,9 +190,7 @@ func newCore(mem []byte, h layout.Header, k keeper) *core {
 		keeper:        k,
 		fault:         &sound,
 	}
-	if h.Slots >= stretchLeast {
-		c.stretch = min(h.Slots/2, stretchMost)
-	}
+	c.stretch = stretchOf(c.kind, c.slots, c.stride+c.slotSize)
 	c.span = spanOf(c.stride, c.slotSize, c.slots)
 	c.entriesEnd = unsafe.Add(c.entries, c.slots*c.stride)
 	if c.stride8 = h.Slots >> strideShift; h.Slots > hintSmall {

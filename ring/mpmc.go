@@ -30,10 +30,6 @@ const hintEvery = 8
 // hintSmall is the ring size up to which hints are stored every time: a lap must not go by between two.
 const hintSmall = 8 * hintEvery
 
-// stretchMost is how many slots ahead a producer looks, at most, while it spins in front of a full ring; in one of fewer than stretchLeast slots the
-// consumers would be idle meanwhile.
-const stretchMost, stretchLeast = 32, 16
-
 // mpmcSend sends one message. Progress: lock-free; a retry means that another producer claimed.
 func (p *Producer) mpmcSend(msg []byte) error {
 	c := p.c
@@ -103,18 +99,6 @@ func (p *Producer) mpmcClaim(k uint64) (head, at uint64, err error) {
 		}
 	}
 	return 0, 0, corrupt("state word", t, c.state(t).Load()) // order: P1 acq, pairs C4 C5 L3
-}
-
-// crammed says whether the ring is full as far as stretch slots ahead. A producer that took each slot as it comes free would fetch its line from the
-// consumer that is about to leave the next one, message by message.
-func (p *Producer) crammed() bool {
-	c := p.c
-	if c.kind == SPSC {
-		return false // its space comes back in strides
-	}
-	t := p.pos + c.stretch
-	stand, _ := stand(c.state(t).Load(), t, c.slots) // order: P1 acq, pairs C4 C5 L3
-	return stand == standOld
 }
 
 // hint returns position h if it can be reached from p by ordinary traffic, otherwise p: a hint is input.

@@ -26,7 +26,50 @@ const (
 	yieldLeast = 16                     // in a crowd: times that the core is left to others, behind spinClose, before anybody sleeps,
 	yieldMost  = 5 * time.Millisecond   // unless they keep it for so long
 	spinFar    = 15                     // most extra pauses before the first attempt: below a microsecond
+
+	stretchMost  = 32      // MPMC: slots that are to be free, at most, before a producer that found the ring full goes on;
+	stretchLeast = 16      // in a ring of fewer slots the consumers would be idle meanwhile
+	stretchBytes = 3 << 20 // in a ring of more than ownCache bytes: how many bytes of slots,
+	stretchLeft  = 4       // and how many slots are left to the consumers, or a quarter of all
+	ownCache     = 1 << 20 // about what a core's own cache holds
+	renewals     = 64      // how often a spin begins anew because space is given back
 )
+
+// stretchOf returns how many slots, of so many bytes, a producer wants to be free before it leaves a spin in front of a full ring. One that took each slot
+// as it comes free would fetch its lines from the cache of the consumer, which is about to leave the next one, message by message. In a ring that
+// is larger than caches it would go on to do so, for all of what the consumer has read last is there: such a ring is best neither full nor empty.
+func stretchOf(kind Kind, slots, bytes uint64) (stretch uint64) {
+	if kind == MPMC && slots >= stretchLeast { // the space of an SPSC ring comes back in strides
+		stretch = min(slots/2, stretchMost)
+	}
+	if left := max(slots/4, stretchLeft); slots*bytes > ownCache && slots > left {
+		stretch = max(stretch, min(slots-left, stretchBytes/bytes))
+	}
+	return stretch
+}
+
+// crammed says whether fewer slots are free than the producer wants.
+func (p *Producer) crammed() bool {
+	c := p.c
+	t := p.pos + c.stretch
+	if p.spsc {
+		return t-c.ctl.spacePosition.Load() > c.slots // order: S1 acq, pairs D5
+	}
+	stand, _ := stand(c.state(t).Load(), t, c.slots) // order: P1 acq, pairs C4 C5 L3
+	return stand == standOld
+}
+
+// gained returns a position that moves while space is given back; in a small ring, which takes no time, it is not worth the line.
+func (p *Producer) gained() uint64 {
+	switch c := p.c; {
+	case c.stretch <= stretchMost:
+		return 0
+	case p.spsc:
+		return c.ctl.spacePosition.Load() // order: S1 acq, pairs D5
+	default:
+		return c.ctl.consumerPosition.Load() // order: C1 acq, pairs C6
+	}
+}
 
 // spinner makes the pauses of one spin.
 type spinner struct {
@@ -36,6 +79,8 @@ type spinner struct {
 	crowded  bool // others want this core
 	start    time.Time
 	budget   time.Duration
+	gained   uint64 // at the last renewal
+	renewed  int
 }
 
 // spinning begins a spin. On one processor there is nobody to spin for; nor where all that could end the wait are goroutines that run when this one does not.
@@ -77,6 +122,14 @@ func (s *spinner) more() bool {
 		futex.Pause(4)
 	}
 	return true
+}
+
+// renew begins the time for spinning anew when there is news of space.
+func (s *spinner) renew(gained uint64) {
+	if gained != s.gained && s.renewed < renewals {
+		s.gained, s.start = gained, time.Now()
+		s.renewed++
+	}
 }
 
 // nothing says whether w, in the slot of the own position h, means that no message is there: neither of several slots, nor a run.

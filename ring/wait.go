@@ -84,7 +84,8 @@ func (p *Producer) awaitSpace(ctx context.Context) error {
 	s := p.spinning()
 	p.coarse = true
 	for s.more() {
-		if !p.crowded && p.crammed() {
+		if p.crammed() {
+			s.renew(p.gained())
 			continue
 		}
 		if err := p.attempt(); err != ErrFull {
@@ -94,8 +95,8 @@ func (p *Producer) awaitSpace(ctx context.Context) error {
 		}
 	}
 	p.coarse = false
-	p.spun(&s, false)
-	if err := p.attempt(); err != ErrFull { // there may be less than a stride
+	err := p.attempt() // there may be less than what it spun for
+	if p.spun(&s, err != ErrFull); err != ErrFull {
 		return err
 	}
 	defer p.abandon()
