@@ -12,7 +12,7 @@
  *   millrace_segment.h   opening                           millrace_spsc.h      the SPSC ring; millrace_takeover.h its successors
  *   millrace_create.h    making; millrace_space.h memory   millrace_mpmc.h      the MPMC ring; millrace_lease.h its leases
  *   millrace_remove.h    removing, sweeping                millrace_batch.h     batches; millrace_row.h MPMC rows
- *   millrace_core.h      state words and memory            millrace_wait.h      waiting
+ *   millrace_core.h      state words and memory            millrace_wait.h      waiting; millrace_spin.h spinning
  *   millrace_ring.h, millrace_register.h, millrace_stats.h
  */
 #ifndef MILLRACE_H

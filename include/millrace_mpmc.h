@@ -92,21 +92,6 @@ MR_FAST void mr_announce(mr_producer *p, uint64_t messages, bool freed)
 		mr_wake(&p->h, &ctl->not_full, MR_ALL);
 }
 
-/* Slots of a ring: in a smaller one the consumers would be idle while a producer waits for more than one; and how many slots ahead it looks at most. */
-enum { MR_STRETCH_LEAST = 16, MR_STRETCH_MOST = 32 };
-
-/* Whether the ring is full as far as half of it ahead, or MR_STRETCH_MOST slots. A producer that took each slot of an MPMC ring as it comes free would fetch
-   its line from the consumer that is about to leave the next one, message by message. An SPSC ring gives space back in strides. */
-MR_SLOW bool mr_is_crammed(const mr_producer *p)
-{
-	const mr_core *c = &p->h.c;
-	if (c->kind == MR_SPSC)
-		return false;
-	const uint64_t t = p->pos + (c->slots < MR_STRETCH_LEAST ? 0 : mr_min(c->slots / 2, MR_STRETCH_MOST));
-	uint64_t e;
-	return mr_stand(mr_load_acq(mr_state(c, t)), t, c->slots, &e) == MR_STAND_OLD; /* order: P1 acq, pairs C4 C5 L3 */
-}
-
 /* Commits the n bytes at position at of the extent [head, end), whose length word is word: P4..P8. */
 MR_SLOW void mr_mpmc_publish(mr_producer *p, uint64_t head, uint64_t at, uint64_t end, uint64_t n, uint64_t word)
 {

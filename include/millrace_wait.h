@@ -5,138 +5,13 @@
 #ifndef MILLRACE_WAIT_H
 #define MILLRACE_WAIT_H
 
-#include "millrace_batch.h"
+#include "millrace_spin.h"
 
 #define MR_TICK (40 * MR_MILLISECOND)         /* FORMAT 8.2: what a waker's death costs */
 #define MR_POLLING_TICK MR_MILLISECOND        /* while somebody is registered that neither fences nor can be fenced (8.4) */
 #define MR_HELD_TICK (5 * MR_MILLISECOND)     /* the first sleep at the end of a stream while another consumer holds a message; doubles up to a tick */
 #define MR_LOOK_EVERY (20 * MR_MILLISECOND)   /* how often a try call that finds its way blocked looks for the dead */
 #define MR_STALL_AFTER (100 * MR_MILLISECOND) /* how long somebody holds on to one position before it is called stalled */
-
-#define MR_SPIN_LEAST INT64_C(20000) /* spinning that is always done: parking costs as much */
-#define MR_SPIN_MOST INT64_C(100000) /* and while it pays, or while those who sleep are woken sooner than that */
-
-enum {
-	MR_RIVALRY = 64,      /* MPMC: spins for which a consumer remembers that another one was faster */
-	MR_WATCH_LOOKS = 256, /* looks at one word before anything else is tried, */
-	MR_LOOK_APART = 16,   /* so many nanoseconds apart in an MPMC ring */
-	MR_SPIN_HOT = 32,     /* attempts without a pause, in an MPMC ring with the one above: on some processors one takes half as long as the news */
-	MR_SPIN_CLOSE = 64,   /* attempts that follow each other closely */
-	MR_SPIN_LOOK = 16,    /* attempts between two looks at the clock, behind those */
-	MR_SPIN_FAR = 15    /* most extra pauses before the first attempt */
-};
-
-typedef struct mr_spinner {
-	unsigned attempts;
-	int64_t start, budget;
-} mr_spinner;
-
-/* How many pauses take about ns, at least 1: one takes 1 to 140 cycles, by processor. */
-MR_SLOW unsigned mr_pauses(int64_t ns)
-{
-	enum { TIMED = 100 };
-	int64_t best = INT64_MAX; /* when nothing disturbs them */
-	for (int i = 0; i < 3; i++) {
-		const int64_t start = mr_monotonic();
-		for (int j = 0; j < TIMED; j++)
-			mr_pause();
-		const int64_t took = mr_monotonic() - start;
-		if (took > 0 && took < best)
-			best = took;
-	}
-	const int64_t n = TIMED * ns / best;
-	return n < 1 ? 1 : (unsigned)n;
-}
-
-/* Lets a little time pass; false when the time for spinning is up. On one core there is nobody to spin for. */
-MR_FAST bool mr_spin_more(mr_spinner *s, const mr_handle *h)
-{
-	if (++s->attempts == 1)
-		s->budget = h->alone ? 0 : h->spin > MR_SPIN_LEAST ? h->spin : MR_SPIN_LEAST;
-	if (s->budget == 0)
-		return false;
-	if (s->attempts == MR_SPIN_CLOSE) /* most spins are over before they are worth a look at the clock, which costs as much as some attempts */
-		s->start = mr_monotonic();
-	else if (s->attempts > MR_SPIN_CLOSE && s->attempts % MR_SPIN_LOOK == 0 && mr_monotonic() - s->start > s->budget)
-		return false;
-	const unsigned pauses = s->attempts == 1 ? h->distance : s->attempts <= MR_SPIN_HOT ? h->apart : s->attempts <= MR_SPIN_CLOSE ? 1 : 4;
-	for (unsigned i = 0; i < pauses; i++)
-		mr_pause();
-	return true;
-}
-
-/*
- * Learns how far to stay behind the other side. Who finds something at the first look again and again treads on the heels of the other side and takes the
- * line that it is writing; a longer first pause lets it get ahead.
- */
-MR_FAST void mr_keep_distance(mr_handle *h, bool close)
-{
-	h->distance = close ? 2 * h->distance + 1 : h->distance / 2;
-	if (h->distance > MR_SPIN_FAR)
-		h->distance = MR_SPIN_FAR;
-}
-
-/*
- * Looks at the state word of the own position until there is a message of one slot, for some microseconds at most. The first part of a spin: nothing but
- * loads, so that the news of a message is in use as soon as it is there. In an MPMC ring, where a CAS on that word follows, each look takes the line for
- * writing at once, but not among rivals, who would only take it from each other; and they are a bit apart: a producer writes the word twice, and should not
- * lose its line in between.
- */
-MR_SLOW bool mr_watch(mr_consumer *q)
-{
-	const mr_core *c = &q->h.c;
-	uint64_t *word = mr_state(c, q->pos);
-	const uint64_t want = c->kind == MR_SPSC ? mr_spsc_word(q->pos + 1, 0) : mr_ready_word(q->pos + 1, 0);
-	if (q->h.alone)
-		return false;
-	const bool to_write = q->rivals == 0;
-	if (q->rivals > 0)
-		q->rivals--;
-	for (unsigned i = 0; i < q->h.distance; i++)
-		mr_pause();
-	const uint64_t was = mr_load_acq(word); /* order: D1 acq, pairs S4; C2 acq, pairs P6 */
-	for (unsigned i = 0; i < MR_WATCH_LOOKS; i++) {
-		if (c->kind == MR_MPMC && i > 0) {
-			for (unsigned j = 0; j < q->h.apart; j++)
-				mr_pause();
-			if (to_write)
-				mr_prefetch_write(word);
-		}
-		const uint64_t w = mr_load_acq(word); /* order: D1 acq, pairs S4; C2 acq, pairs P6 */
-		if (w == want) {
-			mr_keep_distance(&q->h, i == 0);
-			return true;
-		}
-		if (w != was && (c->kind == MR_SPSC || mr_state_of(w) != MILLRACE_STATE_CLAIMED)) {
-			q->rivals = MR_RIVALRY;
-			return true; /* a run, or a message of several slots; or somebody else took it */
-		}
-	}
-	q->h.distance = 0;
-	return false;
-}
-
-/* Learns from a spin whether it paid. */
-MR_FAST void mr_spun(mr_handle *h, const mr_spinner *s, bool paid)
-{
-	if (!paid) {
-		h->spin /= 2;
-		h->distance = 0;
-		return;
-	}
-	mr_keep_distance(h, s->attempts == 1);
-	h->spin = 2 * (h->spin > MR_SPIN_LEAST ? h->spin : MR_SPIN_LEAST);
-	if (h->spin > MR_SPIN_MOST)
-		h->spin = MR_SPIN_MOST;
-}
-
-/* Learns from a wait that ended in the kernel: when a longer spin would have done, the next one is longer. */
-MR_FAST void mr_slept(mr_handle *h, int64_t parked)
-{
-	const int64_t d = mr_monotonic() - parked;
-	if (d < MR_SPIN_MOST && h->spin < 2 * d)
-		h->spin = 2 * d < MR_SPIN_MOST ? 2 * d : MR_SPIN_MOST;
-}
 
 /* How long to sleep at most, after making sure that plain-store publishers cannot be missed (W2). */
 MR_SLOW int64_t mr_nap_length(const mr_handle *h)
@@ -277,16 +152,20 @@ MR_SLOW int mr_look_while_full(mr_producer *p)
 MR_SLOW int mr_await_space(mr_producer *p, int64_t timeout)
 {
 	const int64_t deadline = mr_deadline(timeout);
-	mr_spinner s = {0, 0, 0};
+	const uint64_t stretch = mr_stretch_of(&p->h.c);
+	mr_spinner s = {0, 0, 0, 0, 0};
 	int status = MR_FULL;
 	p->coarse = true;
-	while (status == MR_FULL && mr_spin_more(&s, &p->h))
-		if (!mr_is_crammed(p))
+	while (status == MR_FULL && mr_spin_more(&s, &p->h)) {
+		if (mr_is_crammed(p, stretch))
+			mr_renew(&s, mr_gained(p, stretch));
+		else
 			status = mr_attempt_send(p);
+	}
 	p->coarse = false;
-	mr_spun(&p->h, &s, status != MR_FULL);
 	if (status == MR_FULL)
-		status = mr_attempt_send(p); /* there may be less than that */
+		status = mr_attempt_send(p); /* there may be less than what it spun for */
+	mr_spun(&p->h, &s, status != MR_FULL);
 	if (status != MR_FULL)
 		return status;
 	p->h.stalled.since = 0;
@@ -426,7 +305,7 @@ MR_FAST void mr_baton(mr_consumer *q)
 MR_SLOW int mr_await_message(mr_consumer *q, int64_t timeout)
 {
 	const int64_t deadline = mr_deadline(timeout);
-	mr_spinner s = {0, 0, 0};
+	mr_spinner s = {0, 0, 0, 0, 0};
 	int status = MR_EMPTY;
 	while (status == MR_EMPTY && mr_spin_more(&s, &q->h))
 		status = mr_attempt_receive(q);

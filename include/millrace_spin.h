@@ -1,0 +1,194 @@
+/*
+ * Spinning: the first part of a wait. A consumer watches the word that brings the news, then either side tries again and again, a little apart, for as long
+ * as that has paid of late. It costs the core, and saves a sleep here and a wake on the other side. Nothing here changes the ring.
+ */
+#ifndef MILLRACE_SPIN_H
+#define MILLRACE_SPIN_H
+
+#include "millrace_batch.h"
+
+#define MR_SPIN_LEAST INT64_C(20000) /* spinning that is always done: parking costs as much */
+#define MR_SPIN_MOST INT64_C(100000) /* and while it pays, or while those who sleep are woken sooner than that */
+
+enum {
+	MR_RIVALRY = 64,      /* MPMC: spins for which a consumer remembers that another one was faster */
+	MR_WATCH_LOOKS = 256, /* looks at one word before anything else is tried, */
+	MR_LOOK_APART = 16,   /* so many nanoseconds apart in an MPMC ring */
+	MR_SPIN_HOT = 32,     /* attempts without a pause, in an MPMC ring with the one above: on some processors one takes half as long as the news */
+	MR_SPIN_CLOSE = 64,   /* attempts that follow each other closely */
+	MR_SPIN_LOOK = 16,    /* attempts between two looks at the clock, behind those */
+	MR_SPIN_FAR = 15,     /* most extra pauses before the first attempt */
+	MR_RENEWALS = 64,     /* how often a spin begins anew because space is given back */
+
+	MR_STRETCH_MOST = 32,      /* MPMC: slots that are to be free, at most, before a producer that found the ring full goes on; */
+	MR_STRETCH_LEAST = 16,     /* in a ring of fewer slots the consumers would be idle meanwhile */
+	MR_STRETCH_BYTES = 3 << 20, /* in a ring of more than MR_OWN_CACHE bytes: how many bytes of slots, */
+	MR_STRETCH_LEFT = 4,       /* and how many slots are left to the consumers, or a quarter of all */
+	MR_OWN_CACHE = 1 << 20     /* about what a core's own cache holds */
+};
+
+/*
+ * How many slots a producer wants to be free before it leaves a spin in front of a full ring. One that took each slot as it comes free would fetch its
+ * lines from the cache of the consumer, which is about to leave the next one, message by message. In a ring that is larger than caches it would go on to
+ * do so, for all of what the consumer has read last is there: such a ring is best neither full nor empty. The space of an SPSC ring comes back in strides.
+ */
+MR_SLOW uint64_t mr_stretch_of(const mr_core *c)
+{
+	const uint64_t bytes = (UINT64_C(1) << c->stride_shift) + c->slot_size;
+	uint64_t stretch = 0, left = c->slots / 4;
+	if (left < MR_STRETCH_LEFT)
+		left = MR_STRETCH_LEFT;
+	if (c->kind == MR_MPMC && c->slots >= MR_STRETCH_LEAST)
+		stretch = mr_min(c->slots / 2, MR_STRETCH_MOST);
+	if (c->slots * bytes > MR_OWN_CACHE && c->slots > left) {
+		const uint64_t large = mr_min(c->slots - left, MR_STRETCH_BYTES / bytes);
+		if (large > stretch)
+			stretch = large;
+	}
+	return stretch;
+}
+
+/* Whether fewer slots are free than the producer wants. */
+MR_FAST bool mr_is_crammed(const mr_producer *p, uint64_t stretch)
+{
+	const mr_core *c = &p->h.c;
+	const uint64_t t = p->pos + stretch;
+	uint64_t e;
+	if (c->kind == MR_SPSC)
+		return t - mr_load_acq(&c->ctl->space_position) > c->slots; /* order: S1 acq, pairs D5 */
+	return mr_stand(mr_load_acq(mr_state(c, t)), t, c->slots, &e) == MR_STAND_OLD; /* order: P1 acq, pairs C4 C5 L3 */
+}
+
+/* A position that moves while space is given back; in a small ring, which takes no time, it is not worth the line. */
+MR_FAST uint64_t mr_gained(const mr_producer *p, uint64_t stretch)
+{
+	const mr_core *c = &p->h.c;
+	if (stretch <= MR_STRETCH_MOST)
+		return 0;
+	return mr_load_acq(c->kind == MR_SPSC ? &c->ctl->space_position : &c->ctl->consumer_position); /* order: S1 acq, pairs D5; C1 acq, pairs C6 */
+}
+
+typedef struct mr_spinner {
+	unsigned attempts, renewed;
+	int64_t start, budget;
+	uint64_t gained; /* at the last renewal */
+} mr_spinner;
+
+/* Begins the time for spinning anew when there is news of space. */
+MR_FAST void mr_renew(mr_spinner *s, uint64_t gained)
+{
+	if (gained != s->gained && s->renewed < MR_RENEWALS) {
+		s->gained = gained;
+		s->renewed++;
+		s->start = mr_monotonic();
+	}
+}
+
+/* How many pauses take about ns, at least 1: one takes 1 to 140 cycles, by processor. */
+MR_SLOW unsigned mr_pauses(int64_t ns)
+{
+	enum { TIMED = 100 };
+	int64_t best = INT64_MAX; /* when nothing disturbs them */
+	for (int i = 0; i < 3; i++) {
+		const int64_t start = mr_monotonic();
+		for (int j = 0; j < TIMED; j++)
+			mr_pause();
+		const int64_t took = mr_monotonic() - start;
+		if (took > 0 && took < best)
+			best = took;
+	}
+	const int64_t n = TIMED * ns / best;
+	return n < 1 ? 1 : (unsigned)n;
+}
+
+/* Lets a little time pass; false when the time for spinning is up. On one core there is nobody to spin for. */
+MR_FAST bool mr_spin_more(mr_spinner *s, const mr_handle *h)
+{
+	if (++s->attempts == 1)
+		s->budget = h->alone ? 0 : h->spin > MR_SPIN_LEAST ? h->spin : MR_SPIN_LEAST;
+	if (s->budget == 0)
+		return false;
+	if (s->attempts == MR_SPIN_CLOSE) /* most spins are over before they are worth a look at the clock, which costs as much as some attempts */
+		s->start = mr_monotonic();
+	else if (s->attempts > MR_SPIN_CLOSE && s->attempts % MR_SPIN_LOOK == 0 && mr_monotonic() - s->start > s->budget)
+		return false;
+	const unsigned pauses = s->attempts == 1 ? h->distance : s->attempts <= MR_SPIN_HOT ? h->apart : s->attempts <= MR_SPIN_CLOSE ? 1 : 4;
+	for (unsigned i = 0; i < pauses; i++)
+		mr_pause();
+	return true;
+}
+
+/*
+ * Learns how far to stay behind the other side. Who finds something at the first look again and again treads on the heels of the other side and takes the
+ * line that it is writing; a longer first pause lets it get ahead.
+ */
+MR_FAST void mr_keep_distance(mr_handle *h, bool close)
+{
+	h->distance = close ? 2 * h->distance + 1 : h->distance / 2;
+	if (h->distance > MR_SPIN_FAR)
+		h->distance = MR_SPIN_FAR;
+}
+
+/*
+ * Looks at the state word of the own position until there is a message of one slot, for some microseconds at most. The first part of a spin: nothing but
+ * loads, so that the news of a message is in use as soon as it is there. In an MPMC ring, where a CAS on that word follows, each look takes the line for
+ * writing at once, but not among rivals, who would only take it from each other; and they are a bit apart: a producer writes the word twice, and should not
+ * lose its line in between.
+ */
+MR_SLOW bool mr_watch(mr_consumer *q)
+{
+	const mr_core *c = &q->h.c;
+	uint64_t *word = mr_state(c, q->pos);
+	const uint64_t want = c->kind == MR_SPSC ? mr_spsc_word(q->pos + 1, 0) : mr_ready_word(q->pos + 1, 0);
+	if (q->h.alone)
+		return false;
+	const bool to_write = q->rivals == 0;
+	if (q->rivals > 0)
+		q->rivals--;
+	for (unsigned i = 0; i < q->h.distance; i++)
+		mr_pause();
+	const uint64_t was = mr_load_acq(word); /* order: D1 acq, pairs S4; C2 acq, pairs P6 */
+	for (unsigned i = 0; i < MR_WATCH_LOOKS; i++) {
+		if (c->kind == MR_MPMC && i > 0) {
+			for (unsigned j = 0; j < q->h.apart; j++)
+				mr_pause();
+			if (to_write)
+				mr_prefetch_write(word);
+		}
+		const uint64_t w = mr_load_acq(word); /* order: D1 acq, pairs S4; C2 acq, pairs P6 */
+		if (w == want) {
+			mr_keep_distance(&q->h, i == 0);
+			return true;
+		}
+		if (w != was && (c->kind == MR_SPSC || mr_state_of(w) != MILLRACE_STATE_CLAIMED)) {
+			q->rivals = MR_RIVALRY;
+			return true; /* a run, or a message of several slots; or somebody else took it */
+		}
+	}
+	q->h.distance = 0;
+	return false;
+}
+
+/* Learns from a spin whether it paid. */
+MR_FAST void mr_spun(mr_handle *h, const mr_spinner *s, bool paid)
+{
+	if (!paid) {
+		h->spin /= 2;
+		h->distance = 0;
+		return;
+	}
+	mr_keep_distance(h, s->attempts == 1);
+	h->spin = 2 * (h->spin > MR_SPIN_LEAST ? h->spin : MR_SPIN_LEAST);
+	if (h->spin > MR_SPIN_MOST)
+		h->spin = MR_SPIN_MOST;
+}
+
+/* Learns from a wait that ended in the kernel: when a longer spin would have done, the next one is longer. */
+MR_FAST void mr_slept(mr_handle *h, int64_t parked)
+{
+	const int64_t d = mr_monotonic() - parked;
+	if (d < MR_SPIN_MOST && h->spin < 2 * d)
+		h->spin = 2 * d < MR_SPIN_MOST ? 2 * d : MR_SPIN_MOST;
+}
+
+#endif
