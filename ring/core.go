@@ -301,9 +301,6 @@ func (c *core) single(e *entry, p, length uint64) (at unsafe.Pointer, n uint64, 
 // view makes a slice of n bytes at p.
 func view(p unsafe.Pointer, n uint64) []byte { return unsafe.Slice((*byte)(p), n) }
 
-// put copies b to p.
-func put(p unsafe.Pointer, b []byte) { copy(view(p, uint64(len(b))), b) }
-
 // publish stores a word that hands memory over. With fenced it is a full fence as well (FORMAT 8.4).
 func publish(p *atomic.Uint64, v uint64, fenced bool) {
 	if fenced {

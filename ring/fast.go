@@ -182,37 +182,3 @@ func (q *Consumer) took(n uint64) (int, error) {
 	q.wakeAll(&q.c.ctl.notFull)
 	return q.left(int(n), nil)
 }
-
-// copy16 copies 8 to 16 bytes, as words that may overlap each other. A call of the runtime's copy would cost as much as the rest of a Send.
-func copy16(to, from unsafe.Pointer, n uint64) {
-	*(*uint64)(to) = *(*uint64)(from)
-	*(*uint64)(unsafe.Add(to, n-8)) = *(*uint64)(unsafe.Add(from, n-8))
-}
-
-// copy32 copies 16 to 32 bytes.
-func copy32(to, from unsafe.Pointer, n uint64) {
-	*(*[16]byte)(to) = *(*[16]byte)(from)
-	*(*[16]byte)(unsafe.Add(to, n-16)) = *(*[16]byte)(unsafe.Add(from, n-16))
-}
-
-// copy64 copies 32 to 64 bytes.
-func copy64(to, from unsafe.Pointer, n uint64) {
-	*(*[16]byte)(to) = *(*[16]byte)(from)
-	*(*[16]byte)(unsafe.Add(to, 16)) = *(*[16]byte)(unsafe.Add(from, 16))
-	*(*[16]byte)(unsafe.Add(to, n-32)) = *(*[16]byte)(unsafe.Add(from, n-32))
-	*(*[16]byte)(unsafe.Add(to, n-16)) = *(*[16]byte)(unsafe.Add(from, n-16))
-}
-
-// copy512 copies 64 to 512 bytes. The second step may overlap the first.
-func copy512(to, from unsafe.Pointer, n uint64) {
-	for step := (n-1)&63 + 1; ; step = 64 {
-		*(*[16]byte)(to) = *(*[16]byte)(from)
-		*(*[16]byte)(unsafe.Add(to, 16)) = *(*[16]byte)(unsafe.Add(from, 16))
-		*(*[16]byte)(unsafe.Add(to, 32)) = *(*[16]byte)(unsafe.Add(from, 32))
-		*(*[16]byte)(unsafe.Add(to, 48)) = *(*[16]byte)(unsafe.Add(from, 48))
-		if n -= step; n == 0 {
-			return
-		}
-		to, from = unsafe.Add(to, step), unsafe.Add(from, step)
-	}
-}

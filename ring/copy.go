@@ -1,0 +1,43 @@
+package ring
+
+import "unsafe"
+
+// Copying into and out of a ring: small messages in place, by words that may overlap each other, because a call of the runtime's copy would take as long as
+// the rest of a Send.
+
+// put copies b to p.
+func put(p unsafe.Pointer, b []byte) { copy(view(p, uint64(len(b))), b) }
+
+// copy16 copies 8 to 16 bytes.
+func copy16(to, from unsafe.Pointer, n uint64) {
+	*(*uint64)(to) = *(*uint64)(from)
+	*(*uint64)(unsafe.Add(to, n-8)) = *(*uint64)(unsafe.Add(from, n-8))
+}
+
+// copy32 copies 16 to 32 bytes.
+func copy32(to, from unsafe.Pointer, n uint64) {
+	*(*[16]byte)(to) = *(*[16]byte)(from)
+	*(*[16]byte)(unsafe.Add(to, n-16)) = *(*[16]byte)(unsafe.Add(from, n-16))
+}
+
+// copy64 copies 32 to 64 bytes.
+func copy64(to, from unsafe.Pointer, n uint64) {
+	*(*[16]byte)(to) = *(*[16]byte)(from)
+	*(*[16]byte)(unsafe.Add(to, 16)) = *(*[16]byte)(unsafe.Add(from, 16))
+	*(*[16]byte)(unsafe.Add(to, n-32)) = *(*[16]byte)(unsafe.Add(from, n-32))
+	*(*[16]byte)(unsafe.Add(to, n-16)) = *(*[16]byte)(unsafe.Add(from, n-16))
+}
+
+// copy512 copies 64 to 512 bytes. The second step may overlap the first.
+func copy512(to, from unsafe.Pointer, n uint64) {
+	for step := (n-1)&63 + 1; ; step = 64 {
+		*(*[16]byte)(to) = *(*[16]byte)(from)
+		*(*[16]byte)(unsafe.Add(to, 16)) = *(*[16]byte)(unsafe.Add(from, 16))
+		*(*[16]byte)(unsafe.Add(to, 32)) = *(*[16]byte)(unsafe.Add(from, 32))
+		*(*[16]byte)(unsafe.Add(to, 48)) = *(*[16]byte)(unsafe.Add(from, 48))
+		if n -= step; n == 0 {
+			return
+		}
+		to, from = unsafe.Add(to, step), unsafe.Add(from, step)
+	}
+}
