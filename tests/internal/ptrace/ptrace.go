@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
+	"time"
 	"unsafe"
 )
 
@@ -126,7 +128,7 @@ func (t *Tracee) RunTo(pc uint64, n int, limit uint64) (ok bool, err error) {
 }
 
 // Freeze stops the thread that the process started first, for as long as the process is traced. In a Go program that is the monitor, which would
-// otherwise have the main thread yield whenever it is slow, and it is always slow here.
+// otherwise have the main thread yield whenever it is slow, and it is always slow here. It is stopped in its sleep, where it holds no lock of the runtime's.
 func (t *Tracee) Freeze() error {
 	dir, err := os.Open(fmt.Sprintf("/proc/%d/task", t.PID))
 	if err != nil {
@@ -148,10 +150,46 @@ func (t *Tracee) Freeze() error {
 		return err
 	}
 	t.frozen = tid
-	if err := request(requestInterrupt, tid, 0, 0); err != nil {
-		return err
+	for range freezeTries {
+		asleep, pc, err := t.where(tid)
+		if err != nil {
+			return err
+		}
+		if !asleep {
+			time.Sleep(100 * time.Microsecond)
+			continue
+		}
+		if err := request(requestInterrupt, tid, 0, 0); err != nil {
+			return err
+		}
+		if err := t.wait(tid); err != nil {
+			return err
+		}
+		if _, at, err := t.where(tid); err != nil || at == pc {
+			return err
+		}
+		if err := request(syscall.PTRACE_CONT, tid, 0, 0); err != nil { // it woke meanwhile
+			return err
+		}
 	}
-	return t.wait(tid)
+	return fmt.Errorf("thread %d of process %d does not sleep", tid, t.PID)
+}
+
+// freezeTries is how often Freeze looks for the thread to be asleep, a tenth of a millisecond apart.
+const freezeTries = 100_000
+
+// where says whether a thread is in nanosleep, and where it is when it runs no code of its own: in a system call, or stopped.
+func (t *Tracee) where(tid int) (asleep bool, pc uint64, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/syscall", t.PID, tid))
+	if err != nil {
+		return false, 0, err
+	}
+	words := strings.Fields(string(text)) // the number, arguments, stack pointer and program counter; or "running"
+	if len(words) < 3 {
+		return false, 0, nil
+	}
+	pc, err = strconv.ParseUint(words[len(words)-1], 0, 64)
+	return words[0] == strconv.Itoa(syscall.SYS_NANOSLEEP), pc, err
 }
 
 // Kill kills the process where it stands and waits until the kernel has taken it apart.
