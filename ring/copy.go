@@ -3,10 +3,24 @@ package ring
 import "unsafe"
 
 // Copying into and out of a ring: small messages in place, by words that may overlap each other, because a call of the runtime's copy would take as long as
-// the rest of a Send.
+// the rest of a Send; large ones a part at a time, because the runtime copies a MiB and more past the caches, and the other side wants it next.
+
+// part is how many bytes the runtime is given at once.
+const part = 512 << 10
+
+// move is copy.
+//
+//go:noinline
+func move(to, from []byte) int {
+	n := min(len(to), len(from))
+	for i := 0; i < n; i += part {
+		copy(to[i:min(n, i+part)], from[i:n])
+	}
+	return n
+}
 
 // put copies b to p.
-func put(p unsafe.Pointer, b []byte) { copy(view(p, uint64(len(b))), b) }
+func put(p unsafe.Pointer, b []byte) { move(view(p, uint64(len(b))), b) }
 
 // copy16 copies 8 to 16 bytes.
 func copy16(to, from unsafe.Pointer, n uint64) {

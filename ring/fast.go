@@ -122,7 +122,7 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 	case n-8 <= 504:
 		copy512(to, at, n)
 	default:
-		copy(buf, view(at, n))
+		move(buf, view(at, n))
 	}
 	testpoint.Either(q.spsc, "D3", "C3")
 	if q.spsc {

@@ -272,7 +272,7 @@ func (q *Consumer) mpmcReceive(buf []byte) (int, error) {
 		at, n, _ := c.payload(f.p, f.e-f.p, length)
 		if ok && q.accepts(n, buf) {
 			if !raceDetector { // a copy that turns out to be stale is thrown away, which the race detector cannot know
-				copy(buf, view(at, n))
+				move(buf, view(at, n))
 			}
 			testpoint.Hit("C3")
 		} else if c.state(f.p).Load() != f.w { // order: C2 acq, pairs C4: somebody took it meanwhile
@@ -292,7 +292,7 @@ func (q *Consumer) mpmcReceive(buf []byte) (int, error) {
 		}
 		testpoint.Hit("C4")
 		if raceDetector {
-			copy(buf, view(at, n))
+			move(buf, view(at, n))
 		}
 		if f.e-f.p > 1 || raceDetector {
 			q.freeDone(f.p, f.e)

@@ -46,8 +46,8 @@ func (p *Producer) spscRunOfValues(base unsafe.Pointer, size, n uint64) bool {
 func (c *core) putValues(t uint64, base unsafe.Pointer, n uint64) {
 	row := c.slots - t&c.mask // cells up to the end of the ring
 	values := view(base, n*c.slotSize)
-	if k := copy(view(c.cell(t), row*c.slotSize), values); n > row {
-		copy(view(c.data, (n-row)*c.slotSize), values[k:])
+	if k := move(view(c.cell(t), row*c.slotSize), values); n > row {
+		move(view(c.data, (n-row)*c.slotSize), values[k:])
 	}
 }
 
@@ -97,7 +97,7 @@ func fill(to unsafe.Pointer, step uint64, msgs [][]byte, size uint64) bool {
 func copyValues(to unsafe.Pointer, toStep uint64, from unsafe.Pointer, fromStep uint64, n int, size uint64) {
 	switch {
 	case toStep == size && fromStep == size:
-		copy(view(to, uint64(n)*size), view(from, uint64(n)*size))
+		move(view(to, uint64(n)*size), view(from, uint64(n)*size))
 	case size == wordSize:
 		for i := range uint64(n) {
 			*(*uint64)(unsafe.Add(to, i*toStep)) = *(*uint64)(unsafe.Add(from, i*fromStep))
@@ -182,8 +182,8 @@ func (q *Consumer) receiveRun(to destination) (uint64, error) {
 	case length == v.size && length == c.slotSize:
 		n = min(n, uint64(v.count))
 		values := view(v.base, n*length)
-		if k := copy(values, view(c.cell(h), row*length)); n > row {
-			copy(values[k:], view(c.data, (n-row)*length))
+		if k := move(values, view(c.cell(h), row*length)); n > row {
+			move(values[k:], view(c.data, (n-row)*length))
 		}
 	default:
 		return 0, nil
@@ -248,7 +248,7 @@ func drain(bufs [][]byte, from unsafe.Pointer, step, size uint64) uint64 {
 		case size-8 <= 504:
 			copy512(to, from, size)
 		default:
-			copy(buf[:size], view(from, size))
+			move(buf[:size], view(from, size))
 		}
 		if uint64(len(buf)) != size {
 			bufs[i] = buf[:size]

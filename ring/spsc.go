@@ -222,7 +222,7 @@ func (q *Consumer) spscReceive(buf []byte) (int, error) {
 	if !q.accepts(it.size(), buf) {
 		return int(it.size()), errShortBuffer
 	}
-	copy(buf, it.bytes())
+	move(buf, it.bytes())
 	testpoint.Hit("D3")
 	q.consumed(it.p, it.e, it.deliveries())
 	return int(it.size()), nil

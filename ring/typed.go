@@ -252,7 +252,7 @@ func (q *Consumer) tryTyped(b typedBuffer) (int, error) {
 	l := &q.lease
 	for i := range l.count {
 		it := l.at(i)
-		copy(view(unsafe.Add(b.base, uint64(i)*b.size), b.size), it.bytes())
+		move(view(unsafe.Add(b.base, uint64(i)*b.size), b.size), it.bytes())
 	}
 	if q.spsc {
 		q.spscRelease(l.count - 1)
