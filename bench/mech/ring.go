@@ -239,7 +239,7 @@ func (c zeroConn) send(msg []byte) error {
 	if err != nil {
 		return err
 	}
-	copy(r.Bytes(), msg)
+	move(r.Bytes(), msg)
 	return r.Commit()
 }
 
@@ -248,7 +248,7 @@ func (c zeroConn) receive(buf []byte) error {
 	if err != nil {
 		return err
 	}
-	copy(buf, m.Bytes())
+	move(buf, m.Bytes())
 	return m.Release()
 }
 
