@@ -264,8 +264,28 @@ unsafe fn copy(from: *const u8, to: *mut u8, n: usize) {
         8..=16 => ends!(u64),
         17..=32 => ends!([u64; 2]),
         33..=64 => ends!([u64; 4]),
+        n if n > 2 * PART => copy_parts(from, to, n),
         _ => std::ptr::copy_nonoverlapping(from, to, n),
     }
+}
+
+/// Bytes that memcpy is given at once, when there are more than two of them. The library's is for memory that one processor uses: from some kilobytes
+/// on it may use an instruction of the processor for strings, and from a MiB on stores that pass the caches; both are slow for lines that another
+/// core has, or wants next.
+const PART: usize = 31 * 64;
+
+/// Copies `PART` bytes or more.
+///
+/// # Safety
+/// As for `copy_nonoverlapping`.
+#[inline(never)]
+unsafe fn copy_parts(from: *const u8, to: *mut u8, n: usize) {
+    let mut at = 0;
+    while n - at > PART {
+        std::ptr::copy_nonoverlapping(from.add(at), to.add(at), std::hint::black_box(PART)); // nor may the compiler see that all of it is one memcpy
+        at += PART;
+    }
+    std::ptr::copy_nonoverlapping(from.add(at), to.add(at), n - at);
 }
 
 /// Writes the words of a new ring. The memory is zero and nobody else sees it yet. F0: `ready` publishes all of it.
