@@ -5,7 +5,7 @@
  * millrace_api.h is the interface; this file has the calls on handles, and includes the rest:
  *
  *   millrace_layout.h    the layout, generated from docs/FORMAT.md
- *   millrace_atomic.h    all memory ordering
+ *   millrace_atomic.h    all memory ordering               millrace_copy.h      copying
  *   millrace_status.h    errors                            millrace_event.h     sleeping and waking
  *   millrace_header.h    the header of a segment           millrace_recover.h   who lives; recovery
  *   millrace_file.h      descriptors, locks, mappings      millrace_handle.h    rings and handles

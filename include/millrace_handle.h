@@ -2,6 +2,7 @@
 #ifndef MILLRACE_HANDLE_H
 #define MILLRACE_HANDLE_H
 
+#include "millrace_copy.h"
 #include "millrace_recover.h"
 
 #define MR_LINE 128
@@ -128,16 +129,6 @@ struct mr_ring {
 	bool forked;
 };
 
-/* Two 16-byte pieces at the ends of n bytes, which may overlap each other. */
-MR_FAST void mr_copy_ends(uint8_t *to, const uint8_t *from, size_t n, size_t inner)
-{
-	uint64_t a[2], b[2];
-	memcpy(a, from + inner, 16);
-	memcpy(b, from + n - 16 - inner, 16);
-	memcpy(to + inner, a, 16);
-	memcpy(to + n - 16 - inner, b, 16);
-}
-
 #define MR_HINT_EVERY 8           /* positions between two stores of a hint */
 #define MR_FAULT_AROUND (64u << 10) /* bytes that the kernel maps for a read; for a write it is one page */
 
@@ -168,25 +159,6 @@ MR_FAST void mr_reached(mr_producer *p, uint64_t next)
 {
 	if (mr_unlikely((int64_t)(next - p->mapped) >= 0))
 		mr_look(p, next);
-}
-
-/* Copies n bytes; small ones without a call, which would cost as much as the rest of a send. NULL is fine for nothing. */
-MR_FAST void mr_copy(void *to, const void *from, size_t n)
-{
-	if (n - 8 <= 8) {
-		uint64_t a, b;
-		memcpy(&a, from, 8);
-		memcpy(&b, (const uint8_t *)from + n - 8, 8);
-		memcpy(to, &a, 8);
-		memcpy((uint8_t *)to + n - 8, &b, 8);
-	} else if (n - 8 <= 24) {
-		mr_copy_ends((uint8_t *)to, (const uint8_t *)from, n, 0);
-	} else if (n - 8 <= 56) {
-		mr_copy_ends((uint8_t *)to, (const uint8_t *)from, n, 0);
-		mr_copy_ends((uint8_t *)to, (const uint8_t *)from, n, 16);
-	} else if (n > 0) {
-		memcpy(to, from, n);
-	}
 }
 
 MR_SLOW int mr_refused(const mr_handle *h)

@@ -120,7 +120,7 @@ MR_SLOW int mr_mpmc_send_large(mr_producer *p, const void *data, uint64_t n)
 	int status = mr_claim(p, k, &head, &at);
 	if (status != MR_OK)
 		return status;
-	memcpy(mr_cell(c, at), data, n);
+	mr_copy(mr_cell(c, at), data, n);
 	mr_mpmc_publish(p, head, at, at + k, n, n);
 	return MR_OK;
 }

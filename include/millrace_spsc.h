@@ -144,7 +144,7 @@ MR_FAST void mr_spsc_run(mr_producer *p, const mr_batch *b, uint64_t n)
 	const uint64_t t = p->pos;
 	if (b->base != NULL && b->size == c->slot_size) {
 		const uint64_t first = mr_min(n, c->slots - (t & c->mask));
-		memcpy(mr_cell(c, t), b->base, first * b->size);
+		mr_copy(mr_cell(c, t), b->base, first * b->size);
 		mr_copy(c->data, b->base + first * b->size, (n - first) * b->size);
 	} else {
 		for (uint64_t i = 0; i < n; i++)
@@ -290,7 +290,7 @@ MR_FAST size_t mr_spsc_receive_run(mr_consumer *q, uint8_t *to, size_t size, siz
 		return 0;
 	const uint64_t n = mr_min(e - h, count), first = mr_min(n, c->slots - (h & c->mask));
 	if (*length == size && size == c->slot_size) {
-		memcpy(to, mr_cell(c, h), first * size);
+		mr_copy(to, mr_cell(c, h), first * size);
 		mr_copy(to + first * size, c->data, (n - first) * size);
 	} else {
 		for (uint64_t i = 0; i < n; i++)

@@ -208,6 +208,38 @@ static void arrays(void)
 	}
 }
 
+/* Messages of every size around the steps that they are copied by, to and from any address: whole, and nothing beside them. */
+static void copies(void)
+{
+	enum { MOST = 66000, AROUND = 160 };
+	static const size_t sizes[] = {0, 128, 256, 512, 1024, 4096, 65536};
+	static unsigned char from[AROUND + MOST], to[AROUND + MOST + AROUND];
+	for (size_t i = 0; i < sizeof from; i++)
+		from[i] = (unsigned char)(i * 31 >> 3);
+	for (uint32_t kind = MR_SPSC; kind <= MR_MPMC; kind++) {
+		mr_ring *r = ring_of(kind, 4, MOST);
+		mr_producer *p;
+		mr_consumer *q;
+		OK(mr_producer_new(r, 0, &p));
+		OK(mr_consumer_new(r, 0, 0, &q));
+		for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+			for (size_t n = sizes[i] < AROUND ? 0 : sizes[i] - AROUND; n <= sizes[i] + AROUND; n++) {
+				const size_t a = n * 7 % AROUND, b = n * 11 % AROUND;
+				size_t got;
+				memset(to, 0xA5, b + n + AROUND);
+				OK(mr_send(p, from + a, n, 0));
+				OK(mr_receive(q, to + b, n, &got, 0));
+				CHECK(got == n && memcmp(to + b, from + a, n) == 0);
+				for (size_t k = 0; k < AROUND; k++)
+					CHECK((k >= b || to[k] == 0xA5) && to[b + n + k] == 0xA5);
+			}
+		}
+		mr_consumer_close(q);
+		mr_producer_close(p);
+		drop(r);
+	}
+}
+
 static void backings(void)
 {
 	for (uint32_t backing = MR_SYSV; backing <= MR_MEMFD; backing++) {
@@ -395,6 +427,6 @@ static void observers(void)
 }
 
 const test basic_tests[] = {
-	{"checksum", checksum}, {"names", names}, {"options", options}, {"misuse", misuse}, {"batches", batches}, {"arrays", arrays}, {"backings", backings},
+	{"checksum", checksum}, {"names", names}, {"options", options}, {"misuse", misuse}, {"batches", batches}, {"arrays", arrays}, {"copies", copies}, {"backings", backings},
 	{"removed_full", removed_full}, {"deadlines", deadlines}, {"truncated", truncated}, {"forked", forked}, {"observers", observers}, {NULL, NULL},
 };

@@ -85,9 +85,9 @@ static void *consume(void *arg)
 	return NULL;
 }
 
-static void run_threads(uint32_t kind, unsigned producers, unsigned consumers)
+static void run_threads(uint32_t kind, unsigned producers, unsigned consumers, uint64_t slots, uint64_t slot_size)
 {
-	mr_ring *r = ring_of(kind, 64, 32);
+	mr_ring *r = ring_of(kind, slots, slot_size);
 	job jobs[2 * MOST];
 	uint8_t *seen = (uint8_t *)calloc(MOST, MESSAGES);
 	mr_producer *first = NULL;
@@ -111,8 +111,12 @@ static void run_threads(uint32_t kind, unsigned producers, unsigned consumers)
 	drop(r);
 }
 
-static void spsc_threads(void) { run_threads(MR_SPSC, 1, 1); }
-static void mpmc_threads(void) { run_threads(MR_MPMC, 3, 3); }
+static void spsc_threads(void) { run_threads(MR_SPSC, 1, 1, 64, 32); }
+static void mpmc_threads(void) { run_threads(MR_MPMC, 3, 3, 64, 32); }
+
+/* Producers would like most of a large ring to be free before they go on, and do with less. */
+static void spsc_large(void) { run_threads(MR_SPSC, 1, 1, 16, 128 << 10); }
+static void mpmc_large(void) { run_threads(MR_MPMC, 3, 3, 16, 128 << 10); }
 
 static void *wait_for_message(void *arg)
 {
@@ -135,4 +139,6 @@ static void shut_down(void)
 	drop(r);
 }
 
-const test thread_tests[] = {{"spsc_threads", spsc_threads}, {"mpmc_threads", mpmc_threads}, {"shut_down", shut_down}, {NULL, NULL}};
+const test thread_tests[] = {
+	{"spsc_threads", spsc_threads}, {"mpmc_threads", mpmc_threads}, {"spsc_large", spsc_large}, {"mpmc_large", mpmc_large}, {"shut_down", shut_down}, {NULL, NULL},
+};
