@@ -205,9 +205,12 @@ p, c = ring.producer(), ring.consumer()
 p.send(b"message")
 lease = c.next()
 room = p.reserve(5)
+begun, begin = os.pipe()
 child = os.fork()
 if child == 0:
+    os.write(begin, b"!") # what fork inherited is closed by now
     signal.pause()
+os.read(begun, 1)
 print(child, flush=True)
 signal.pause()
 `
