@@ -18,13 +18,14 @@ enum {
 	MR_SPIN_CLOSE = 64,   /* attempts that follow each other closely */
 	MR_SPIN_LOOK = 16,    /* attempts between two looks at the clock, behind those */
 	MR_SPIN_FAR = 15,     /* most extra pauses before the first attempt */
-	MR_RENEWALS = 64,     /* how often a spin begins anew because space is given back */
 
 	MR_STRETCH_MOST = 32,      /* MPMC: slots that are to be free, at most, before a producer that found the ring full goes on; */
 	MR_STRETCH_LEAST = 16,     /* in a ring of fewer slots the consumers would be idle meanwhile */
 	MR_STRETCH_BYTES = 3 << 20, /* in a ring of more than MR_OWN_CACHE bytes: how many bytes of slots, */
 	MR_STRETCH_LEFT = 4,       /* and how many slots are left to the consumers, or a quarter of all */
-	MR_OWN_CACHE = 1 << 20     /* about what a core's own cache holds */
+	MR_OWN_CACHE = 1 << 20,    /* about what a core's own cache holds */
+
+	MR_STRETCH_TIME = 1000000 /* how many nanoseconds a spin for that may take, when space is given back all the time */
 };
 
 /*
@@ -69,19 +70,22 @@ MR_FAST uint64_t mr_gained(const mr_producer *p, uint64_t stretch)
 }
 
 typedef struct mr_spinner {
-	unsigned attempts, renewed;
-	int64_t start, budget;
-	uint64_t gained; /* at the last renewal */
+	unsigned attempts;
+	int64_t start, budget, renewed; /* since when, for how long; when it was renewed first */
+	uint64_t gained;                /* at the last renewal */
 } mr_spinner;
 
-/* Begins the time for spinning anew when there is news of space. */
+/* Begins the time for spinning anew when there is news of space, up to MR_STRETCH_TIME. */
 MR_FAST void mr_renew(mr_spinner *s, uint64_t gained)
 {
-	if (gained != s->gained && s->renewed < MR_RENEWALS) {
-		s->gained = gained;
-		s->renewed++;
-		s->start = mr_monotonic();
-	}
+	if (gained == s->gained)
+		return;
+	const int64_t now = mr_monotonic();
+	s->gained = gained;
+	if (s->renewed == 0)
+		s->renewed = now;
+	if (now - s->renewed < MR_STRETCH_TIME)
+		s->start = now;
 }
 
 /* How many pauses take about ns, at least 1: one takes 1 to 140 cycles, by processor. */

@@ -32,7 +32,8 @@ const (
 	stretchBytes = 3 << 20 // in a ring of more than ownCache bytes: how many bytes of slots,
 	stretchLeft  = 4       // and how many slots are left to the consumers, or a quarter of all
 	ownCache     = 1 << 20 // about what a core's own cache holds
-	renewals     = 64      // how often a spin begins anew because space is given back
+
+	stretchTime = time.Millisecond // how long a spin for that may take, when space is given back all the time
 )
 
 // stretchOf returns how many slots, of so many bytes, a producer wants to be free before it leaves a spin in front of a full ring. One that took each slot
@@ -79,8 +80,8 @@ type spinner struct {
 	crowded  bool // others want this core
 	start    time.Time
 	budget   time.Duration
-	gained   uint64 // at the last renewal
-	renewed  int
+	gained   uint64    // at the last renewal
+	renewed  time.Time // the first one
 }
 
 // spinning begins a spin. On one processor there is nobody to spin for; nor where all that could end the wait are goroutines that run when this one does not.
@@ -124,11 +125,18 @@ func (s *spinner) more() bool {
 	return true
 }
 
-// renew begins the time for spinning anew when there is news of space.
+// renew begins the time for spinning anew when there is news of space, up to stretchTime.
 func (s *spinner) renew(gained uint64) {
-	if gained != s.gained && s.renewed < renewals {
-		s.gained, s.start = gained, time.Now()
-		s.renewed++
+	if gained == s.gained {
+		return
+	}
+	s.gained = gained
+	now := time.Now()
+	if s.renewed.IsZero() {
+		s.renewed = now
+	}
+	if now.Sub(s.renewed) < stretchTime {
+		s.start = now
 	}
 }
 

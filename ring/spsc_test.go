@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -88,4 +89,16 @@ func TestStretch(t *testing.T) {
 	} {
 		require.Equal(t, c.expected, stretchOf(c.kind, c.slots, c.bytes), "%+v", c)
 	}
+}
+
+// A spin that gets news of space all the time ends all the same.
+func TestRenewedSpinEnds(t *testing.T) {
+	s := spinner{budget: time.Microsecond}
+	began := time.Now()
+	news := uint64(1)
+	for ; s.more(); news++ {
+		s.renew(news)
+	}
+	require.Greater(t, time.Since(began), stretchTime)
+	require.Greater(t, news, uint64(spinClose+spinLook))
 }
