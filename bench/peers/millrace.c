@@ -15,7 +15,9 @@ typedef struct {
 
 static void queue_open(queue *q, struct run *r, int which, size_t size)
 {
-	mr_options o = {.slots = r->slots, .slot_size = size < 4096 ? size : 4096, .dir = r->dir};
+	mr_options o = {.slots = r->slots, .slot_size = size, .dir = r->dir};
+	if (size > 4096) /* a message fits into one slot, and the ring is not larger; as in mech/ring.go */
+		o.slots = r->slots * 4096 / size > 2 ? r->slots * 4096 / size : 2;
 	o.participants = (uint32_t)(r->senders + r->receivers > 16 ? r->senders + r->receivers : 16);
 #ifdef MODE_MPMC
 	o.kind = MR_MPMC;
