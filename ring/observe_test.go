@@ -481,9 +481,9 @@ func TestSpinsForWhoCanRun(t *testing.T) {
 	forms(t, Options{Slots: 4, SlotSize: 16}, func(t *testing.T, r *Ring) {
 		p, q := pair(t, r)
 		for _, h := range []*handle{&p.handle, &q.handle} {
-			other, them := ConsumerRole, &q.handle
+			other := ConsumerRole
 			if h.kind == ConsumerRole {
-				other, them = ProducerRole, &p.handle
+				other = ProducerRole
 			}
 			h.single = false
 			h.nap(other)
@@ -491,10 +491,10 @@ func TestSpinsForWhoCanRun(t *testing.T) {
 			h.single = true
 			h.nap(other)
 			require.Zero(t, h.spinning().budget, "nobody runs beside this goroutine")
-			pid := them.me.pid.Swap(1 << 30)
+			r.queues.handles[other].Add(-1) // it is another process's
 			h.nap(other)
 			require.NotZero(t, h.spinning().budget, "another process runs")
-			them.me.pid.Store(pid)
+			r.queues.handles[other].Add(1)
 		}
 	})
 }

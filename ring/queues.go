@@ -2,6 +2,7 @@ package ring
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cd1900cf/millrace/futex"
@@ -14,6 +15,7 @@ type queues struct {
 	id                [16]byte
 	users             int // guarded by queuesMu
 	notEmpty, notFull futex.Queue
+	handles           [ConsumerRole + 1]atomic.Int32 // of this process, by role
 
 	watchOnce sync.Once
 	watch     *seg.Watch // nil: none. Set once, when somebody first parks

@@ -368,11 +368,13 @@ func (r *Ring) join(who role, h *handle, q *futex.Queue) (err error) {
 	}
 	r.handles = append(r.handles, h)
 	r.closers = append(r.closers, who.Close)
+	r.queues.handles[role].Add(1) // order: heap
 	if err = who.adopt(); err == nil {
 		h.wakeEverybody()
 	}
 	if r.fault(&err); err != nil { // corrupt, or lost: nothing of ours is in the ring, so the registration ends as a death would
 		r.handles, r.closers = r.handles[:len(r.handles)-1], r.closers[:len(r.closers)-1]
+		r.queues.handles[role].Add(-1) // order: heap
 		return errors.Join(err, lock.Close())
 	}
 	r.log("registered", "role", role.String(), "id", id)
@@ -389,6 +391,7 @@ func (r *Ring) forget(h *handle) bool {
 	}
 	r.handles = slices.Delete(r.handles, i, i+1)
 	r.closers = slices.Delete(r.closers, i, i+1)
+	r.queues.handles[h.kind].Add(-1) // order: heap
 	return true
 }
 

@@ -3,7 +3,6 @@ package ring
 import (
 	"context"
 	"errors"
-	"os"
 	"runtime"
 	"time"
 
@@ -34,16 +33,14 @@ const (
 func (h *handle) nap(other Role) time.Duration {
 	c := h.c
 	polling, plain := false, false
-	others, inside := 0, 0
+	others := 0
 	for id := range c.participants { // of either role: who gives back or discards wakes those who do the same as he
 		m := c.participant(id)
 		if id == int(h.id) || !m.producer.open() && !m.consumer.open() {
 			continue
 		}
 		if c.session(id, other).open() {
-			if others++; h.single && m.pid.Load() == uint32(os.Getpid()) { // order: E3 rlx, pairs R3
-				inside++
-			}
+			others++
 		}
 		switch how := m.publish.Load(); { // order: W2 acq, pairs R3
 		case how&layout.PublishFenced != 0:
@@ -54,7 +51,8 @@ func (h *handle) nap(other Role) time.Duration {
 		}
 	}
 	h.crowded = others >= runtime.NumCPU()
-	h.alone = futex.OneProcessor() || others > 0 && others == inside
+	own := int(h.ring.queues.handles[other].Load()) // order: heap
+	h.alone = futex.OneProcessor() || h.single && others > 0 && own >= others
 	// order: W2 sc REQUIRED, pairs P6-N1: the barrier makes every running publisher's store visible before W3 reads, or its N1 see W1.
 	if plain && futex.Membarrier() != nil {
 		polling = true
