@@ -25,7 +25,7 @@ enum {
 	MR_STRETCH_LEFT = 4,       /* and how many slots are left to the consumers, or a quarter of all */
 	MR_OWN_CACHE = 1 << 20,    /* about what a core's own cache holds */
 
-	MR_STRETCH_TIME = 1000000 /* how many nanoseconds a spin for that may take, when space is given back all the time */
+	MR_STRETCH_TIME = 1000000 /* for how many nanoseconds a spin for that may be renewed, when space is given back all the time */
 };
 
 /*
@@ -33,7 +33,7 @@ enum {
  * lines from the cache of the consumer, which is about to leave the next one, message by message. In a ring that is larger than caches it would go on to
  * do so, for all of what the consumer has read last is there: such a ring is best neither full nor empty. The space of an SPSC ring comes back in strides.
  */
-MR_SLOW uint64_t mr_stretch_of(const mr_core *c)
+MR_SLOW uint64_t mr_stretch_of(const mr_core *c, bool *large)
 {
 	const uint64_t bytes = (UINT64_C(1) << c->stride_shift) + c->slot_size;
 	uint64_t stretch = 0, left = c->slots / 4;
@@ -41,15 +41,13 @@ MR_SLOW uint64_t mr_stretch_of(const mr_core *c)
 		left = MR_STRETCH_LEFT;
 	if (c->kind == MR_MPMC && c->slots >= MR_STRETCH_LEAST)
 		stretch = mr_min(c->slots / 2, MR_STRETCH_MOST);
-	if (c->slots * bytes > MR_OWN_CACHE && c->slots > left) {
-		const uint64_t large = mr_min(c->slots - left, MR_STRETCH_BYTES / bytes);
-		if (large > stretch)
-			stretch = large;
-	}
+	*large = c->slots * bytes > MR_OWN_CACHE && c->slots > left;
+	if (*large && mr_min(c->slots - left, MR_STRETCH_BYTES / bytes) > stretch)
+		stretch = mr_min(c->slots - left, MR_STRETCH_BYTES / bytes);
 	return stretch;
 }
 
-/* Whether fewer slots are free than the producer wants. */
+/* Whether fewer slots are free than the producer wants. It is a wish: a slot inside of a message of several does not count. */
 MR_FAST bool mr_is_crammed(const mr_producer *p, uint64_t stretch)
 {
 	const mr_core *c = &p->h.c;
@@ -60,12 +58,10 @@ MR_FAST bool mr_is_crammed(const mr_producer *p, uint64_t stretch)
 	return mr_stand(mr_load_acq(mr_state(c, t)), t, c->slots, &e) == MR_STAND_OLD; /* order: P1 acq, pairs C4 C5 L3 */
 }
 
-/* A position that moves while space is given back; in a small ring, which takes no time, it is not worth the line. */
-MR_FAST uint64_t mr_gained(const mr_producer *p, uint64_t stretch)
+/* A position that moves while space is given back. */
+MR_FAST uint64_t mr_gained(const mr_producer *p)
 {
 	const mr_core *c = &p->h.c;
-	if (stretch <= MR_STRETCH_MOST)
-		return 0;
 	return mr_load_acq(c->kind == MR_SPSC ? &c->ctl->space_position : &c->ctl->consumer_position); /* order: S1 acq, pairs D5; C1 acq, pairs C6 */
 }
 
@@ -75,12 +71,14 @@ typedef struct mr_spinner {
 	uint64_t gained;                /* at the last renewal */
 } mr_spinner;
 
-/* Begins the time for spinning anew when there is news of space, up to MR_STRETCH_TIME. */
-MR_FAST void mr_renew(mr_spinner *s, uint64_t gained)
+/* Begins the time for spinning anew when there is news of space, up to MR_STRETCH_TIME and to the deadline. */
+MR_FAST void mr_renew(mr_spinner *s, uint64_t gained, int64_t deadline)
 {
 	if (gained == s->gained)
 		return;
 	const int64_t now = mr_monotonic();
+	if (now >= deadline)
+		return;
 	s->gained = gained;
 	if (s->renewed == 0)
 		s->renewed = now;

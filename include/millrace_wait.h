@@ -152,15 +152,16 @@ MR_SLOW int mr_look_while_full(mr_producer *p)
 MR_SLOW int mr_await_space(mr_producer *p, int64_t timeout)
 {
 	const int64_t deadline = mr_deadline(timeout);
-	const uint64_t stretch = mr_stretch_of(&p->h.c);
+	bool large;
+	const uint64_t stretch = mr_stretch_of(&p->h.c, &large);
 	mr_spinner s = {0, 0, 0, 0, 0};
 	int status = MR_FULL;
 	p->coarse = true;
 	while (status == MR_FULL && mr_spin_more(&s, &p->h)) {
-		if (mr_is_crammed(p, stretch))
-			mr_renew(&s, mr_gained(p, stretch));
-		else
+		if (!mr_is_crammed(p, stretch))
 			status = mr_attempt_send(p);
+		else if (large) /* otherwise it takes no time, and is not worth the line */
+			mr_renew(&s, mr_gained(p), deadline);
 	}
 	p->coarse = false;
 	if (status == MR_FULL)

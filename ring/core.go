@@ -145,6 +145,7 @@ type core struct {
 	start         uint64
 	span          uint64 // positions whose memory a producer has mapped at once, see pages.go
 	stretch       uint64 // a producer that finds the ring full spins until this many slots are free
+	large         bool   // the ring is larger than caches, and stretch for that
 	kind          Kind
 	policy        DeathPolicy
 
@@ -190,7 +191,7 @@ func newCore(mem []byte, h layout.Header, k keeper) *core {
 		keeper:        k,
 		fault:         &sound,
 	}
-	c.stretch = stretchOf(c.kind, c.slots, c.stride+c.slotSize)
+	c.stretch, c.large = stretchOf(c.kind, c.slots, c.stride+c.slotSize)
 	c.span = spanOf(c.stride, c.slotSize, c.slots)
 	c.entriesEnd = unsafe.Add(c.entries, c.slots*c.stride)
 	if c.stride8 = h.Slots >> strideShift; h.Slots > hintSmall {

@@ -33,23 +33,24 @@ const (
 	stretchLeft  = 4       // and how many slots are left to the consumers, or a quarter of all
 	ownCache     = 1 << 20 // about what a core's own cache holds
 
-	stretchTime = time.Millisecond // how long a spin for that may take, when space is given back all the time
+	stretchTime = time.Millisecond // how long a spin for that may be renewed, when space is given back all the time
 )
 
 // stretchOf returns how many slots, of so many bytes, a producer wants to be free before it leaves a spin in front of a full ring. One that took each slot
 // as it comes free would fetch its lines from the cache of the consumer, which is about to leave the next one, message by message. In a ring that
 // is larger than caches it would go on to do so, for all of what the consumer has read last is there: such a ring is best neither full nor empty.
-func stretchOf(kind Kind, slots, bytes uint64) (stretch uint64) {
+func stretchOf(kind Kind, slots, bytes uint64) (stretch uint64, large bool) {
 	if kind == MPMC && slots >= stretchLeast { // the space of an SPSC ring comes back in strides
 		stretch = min(slots/2, stretchMost)
 	}
-	if left := max(slots/4, stretchLeft); slots*bytes > ownCache && slots > left {
+	left := max(slots/4, stretchLeft)
+	if large = slots*bytes > ownCache && slots > left; large {
 		stretch = max(stretch, min(slots-left, stretchBytes/bytes))
 	}
-	return stretch
+	return stretch, large
 }
 
-// crammed says whether fewer slots are free than the producer wants.
+// crammed says whether fewer slots are free than the producer wants. It is a wish: a slot inside of a message of several does not count.
 func (p *Producer) crammed() bool {
 	c := p.c
 	t := p.pos + c.stretch
@@ -60,10 +61,10 @@ func (p *Producer) crammed() bool {
 	return stand == standOld
 }
 
-// gained returns a position that moves while space is given back; in a small ring, which takes no time, it is not worth the line.
+// gained returns a position that moves while space is given back; in a ring that is not large, which takes no time, it is not worth the line.
 func (p *Producer) gained() uint64 {
 	switch c := p.c; {
-	case c.stretch <= stretchMost:
+	case !c.large:
 		return 0
 	case p.spsc:
 		return c.ctl.spacePosition.Load() // order: S1 acq, pairs D5
@@ -125,9 +126,9 @@ func (s *spinner) more() bool {
 	return true
 }
 
-// renew begins the time for spinning anew when there is news of space, up to stretchTime.
-func (s *spinner) renew(gained uint64) {
-	if gained == s.gained {
+// renew begins the time for spinning anew when there is news of space, up to stretchTime, and not when the context has ended.
+func (s *spinner) renew(ctx context.Context, gained uint64) {
+	if gained == s.gained || ctx.Err() != nil {
 		return
 	}
 	s.gained = gained

@@ -50,22 +50,24 @@ func TestSkipsThatFollowEachOther(t *testing.T) {
 	require.NoError(t, r.Close())
 }
 
-// What a producer would like to be free before it goes on after a full ring is a wish: with one slot free it goes on when its time for spinning is up.
+// What a producer would like to be free before it goes on after a full ring is a wish: with one slot free it goes on when its time for spinning is up, and
+// does not sleep.
 func TestOneFreeSlotIsEnough(t *testing.T) {
 	const slots = 16
 	forms(t, Options{Slots: slots, SlotSize: 128 << 10}, func(t *testing.T, r *Ring) {
-		require.Greater(t, r.c.stretch, uint64(1))
+		require.True(t, r.c.large)
 		p, q := pair(t, r)
 		for range slots {
 			require.NoError(t, p.TrySend([]byte{1}))
 		}
 		for range slots {
-			sent := make(chan error)
-			go func() { sent <- p.Send(t.Context(), []byte{2}) }()
-			_, err := q.Receive(t.Context(), make([]byte, 1))
+			_, err := q.TryReceive(make([]byte, 1))
 			require.NoError(t, err)
-			require.NoError(t, <-sent)
+			require.True(t, p.crammed())
+			p.pending = sending{what: sendOne, msg: []byte{2}}
+			require.NoError(t, p.awaitSpace(ctxb))
 		}
+		require.Zero(t, r.Stats().Sleeps)
 	})
 }
 
@@ -87,18 +89,29 @@ func TestStretch(t *testing.T) {
 		{SPSC, 1, 1 << 20, 0},                 //
 		{SPSC, 1 << 20, 192, (3 << 20) / 192}, // less than a stride: nothing changes
 	} {
-		require.Equal(t, c.expected, stretchOf(c.kind, c.slots, c.bytes), "%+v", c)
+		stretch, large := stretchOf(c.kind, c.slots, c.bytes)
+		require.Equal(t, c.expected, stretch, "%+v", c)
+		require.Equal(t, c.slots*c.bytes > ownCache && c.slots > stretchLeft, large, "%+v", c)
 	}
 }
 
-// A spin that gets news of space all the time ends all the same.
-func TestRenewedSpinEnds(t *testing.T) {
-	s := spinner{budget: time.Microsecond}
-	began := time.Now()
-	news := uint64(1)
-	for ; s.more(); news++ {
-		s.renew(news)
-	}
-	require.Greater(t, time.Since(began), stretchTime)
-	require.Greater(t, news, uint64(spinClose+spinLook))
+// A spin that gets news of space is renewed, for a time; not without news, and not when the context has ended.
+func TestSpinsAreRenewed(t *testing.T) {
+	var s spinner
+	s.renew(ctxb, 1)
+	began := s.start
+	require.NotZero(t, began)
+	require.Equal(t, began, s.renewed)
+	s.renew(ctxb, 1)
+	require.Equal(t, began, s.start, "no news")
+	ended, cancel := context.WithCancel(ctxb)
+	cancel()
+	s.renew(ended, 2)
+	require.Equal(t, began, s.start, "the context has ended")
+	s.renewed = time.Now().Add(-stretchTime)
+	s.renew(ctxb, 2)
+	require.Equal(t, began, s.start, "its time is over")
+	s.renewed = time.Now()
+	s.renew(ctxb, 3)
+	require.NotEqual(t, began, s.start)
 }

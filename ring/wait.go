@@ -82,8 +82,8 @@ func (p *Producer) awaitSpace(ctx context.Context) error {
 	s := p.spinning()
 	p.coarse = true
 	for s.more() {
-		if p.crammed() {
-			s.renew(p.gained())
+		if !p.crowded && p.crammed() {
+			s.renew(ctx, p.gained())
 			continue
 		}
 		if err := p.attempt(); err != ErrFull {
