@@ -78,6 +78,19 @@ MR_SLOW int mr_choose_id(mr_ring *r, int fd, uint32_t *id)
 	return status;
 }
 
+/* Whether the machine has one processor only, so that nothing can happen while somebody spins. What sysconf returns is with some libraries another thing:
+   how many processors this process may use. */
+MR_SLOW bool mr_one_processor(void)
+{
+	char list[8];
+	const int fd = open("/sys/devices/system/cpu/online", O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return sysconf(_SC_NPROCESSORS_ONLN) == 1;
+	const ssize_t n = read(fd, list, sizeof list);
+	close(fd);
+	return n > 0 && memchr(list, '-', (size_t)n) == NULL && memchr(list, ',', (size_t)n) == NULL; /* "0", not "0-3" or "0,2" */
+}
+
 /* Registers a handle in a role. */
 MR_SLOW int mr_register(mr_ring *r, mr_handle *h, int role)
 {
@@ -110,7 +123,7 @@ MR_SLOW int mr_register(mr_ring *r, mr_handle *h, int role)
 	h->id = id;
 	h->me = &r->c.table[id];
 	h->fenced = mr_publishes() == MILLRACE_PUBLISH_FENCED;
-	h->alone = sysconf(_SC_NPROCESSORS_ONLN) == 1;
+	h->alone = mr_one_processor();
 	h->apart = h->c.kind == MR_MPMC ? mr_pauses(MR_LOOK_APART) : 0;
 	mr_begin(&r->c, id, role);
 	mr_lock_process();
