@@ -25,8 +25,8 @@ MR_FAST void mr_copy_ends(uint8_t *to, const uint8_t *from, size_t n, size_t inn
 MR_SLOW void mr_copy_parts(uint8_t *to, const uint8_t *from, size_t n)
 {
 	for (size_t part = MR_PART; n > part; n -= part, to += part, from += part) {
-		memcpy(to, from, part);
 		__asm__ volatile("" : "+r"(part) : : "memory"); /* nor may the compiler do so, which sees the size, or that all of it is one memcpy */
+		memcpy(to, from, part);
 	}
 	memcpy(to, from, n);
 }

@@ -8,7 +8,7 @@ import "unsafe"
 // part is how many bytes the runtime is given at once.
 const part = 512 << 10
 
-// move is copy.
+// move is copy, of memory that does not overlap.
 //
 //go:noinline
 func move(to, from []byte) int {

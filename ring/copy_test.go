@@ -22,6 +22,7 @@ func TestMoveIsCopy(t *testing.T) {
 			copy(want, from[:n])
 			require.Equal(t, n, move(got, from[:n]))
 			require.True(t, bytes.Equal(want, got), "%d of %d bytes into %d", n, n, n+more)
+			clear(got[:n])
 			require.Equal(t, n, move(got[:n], from[:n+more]))
 			require.True(t, bytes.Equal(want, got), "%d of %d bytes", n, n+more)
 		}

@@ -165,7 +165,7 @@ func (t *Tracee) Freeze() error {
 		if err := t.wait(tid); err != nil {
 			return err
 		}
-		if _, at, err := t.where(tid); err != nil || at == pc {
+		if _, at, err := t.where(tid); err != nil || at == pc || at == pc-arm64Instruction {
 			return err
 		}
 		if err := request(syscall.PTRACE_CONT, tid, 0, 0); err != nil { // it woke meanwhile
@@ -174,6 +174,9 @@ func (t *Tracee) Freeze() error {
 	}
 	return fmt.Errorf("thread %d of process %d does not sleep", tid, t.PID)
 }
+
+// arm64Instruction is what the program counter goes back by on arm64 when a system call is interrupted.
+const arm64Instruction = 4
 
 // freezeTries is how often Freeze looks for the thread to be asleep, a tenth of a millisecond apart.
 const freezeTries = 100_000
