@@ -139,9 +139,9 @@ func TestContextDeadline(t *testing.T) {
 	bothPaths(t, func(t *testing.T) {
 		var q Queue
 		w := NewWaiter(&q)
+		start := time.Now()
 		ctx, cancel := context.WithTimeout(context.Background(), 15*time.Millisecond)
 		defer cancel()
-		start := time.Now()
 		w.Begin(ctx)
 		_, err := w.Wait(new(atomic.Uint32), 0, long)
 		w.End()

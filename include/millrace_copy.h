@@ -9,7 +9,10 @@
 
 #include <string.h>
 
-enum { MR_PART = 31 * 64 }; /* bytes that memcpy is given at once, when there are more than two of them */
+enum {
+	MR_LONG = 8192,   /* more bytes than this are copied in parts; below it, in a ring that stays in the caches, memcpy is as fast or faster */
+	MR_PART = 31 * 64 /* of so many */
+};
 
 /* Two 16-byte pieces at the ends of n bytes, which may overlap each other. */
 MR_FAST void mr_copy_ends(uint8_t *to, const uint8_t *from, size_t n, size_t inner)
@@ -21,7 +24,7 @@ MR_FAST void mr_copy_ends(uint8_t *to, const uint8_t *from, size_t n, size_t inn
 	memcpy(to + n - 16 - inner, b, 16);
 }
 
-/* Copies MR_PART bytes or more. */
+/* Copies more than MR_LONG bytes. */
 MR_SLOW void mr_copy_parts(uint8_t *to, const uint8_t *from, size_t n)
 {
 	for (size_t part = MR_PART; n > part; n -= part, to += part, from += part) {
@@ -45,7 +48,7 @@ MR_FAST void mr_copy(void *to, const void *from, size_t n)
 	} else if (n - 8 <= 56) {
 		mr_copy_ends((uint8_t *)to, (const uint8_t *)from, n, 0);
 		mr_copy_ends((uint8_t *)to, (const uint8_t *)from, n, 16);
-	} else if (n > 2 * MR_PART) {
+	} else if (n > MR_LONG) {
 		mr_copy_parts((uint8_t *)to, (const uint8_t *)from, n);
 	} else if (n > 0) {
 		memcpy(to, from, n);

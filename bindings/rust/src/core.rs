@@ -264,17 +264,18 @@ unsafe fn copy(from: *const u8, to: *mut u8, n: usize) {
         8..=16 => ends!(u64),
         17..=32 => ends!([u64; 2]),
         33..=64 => ends!([u64; 4]),
-        n if n > 2 * PART => copy_parts(from, to, n),
+        n if n > LONG => copy_parts(from, to, n),
         _ => std::ptr::copy_nonoverlapping(from, to, n),
     }
 }
 
-/// Bytes that memcpy is given at once, when there are more than two of them. The library's is for memory that one processor uses: from some kilobytes
+/// More bytes than this are copied in parts. The library's memcpy is for memory that one processor uses: from some kilobytes
 /// on it may use an instruction of the processor for strings, and from a MiB on stores that pass the caches; both are slow for lines that another
 /// core has, or wants next.
+const LONG: usize = 8192;
 const PART: usize = 31 * 64;
 
-/// Copies `PART` bytes or more.
+/// Copies more than `LONG` bytes.
 ///
 /// # Safety
 /// As for `copy_nonoverlapping`.

@@ -212,7 +212,7 @@ static void arrays(void)
 static void copies(void)
 {
 	enum { MOST = 66000, AROUND = 160 };
-	static const size_t sizes[] = {0, 128, 256, 512, 1024, 4096, 65536};
+	static const size_t sizes[] = {0, 128, 256, 512, 1024, 4096, 8192, 65536};
 	static unsigned char from[AROUND + MOST], to[AROUND + MOST + AROUND];
 	for (size_t i = 0; i < sizeof from; i++)
 		from[i] = (unsigned char)(i * 31 >> 3);
