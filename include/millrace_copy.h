@@ -1,6 +1,7 @@
 /*
  * Copying into and out of a ring. The library's memcpy is for memory that one processor uses: from some kilobytes on it may use an instruction of the
- * processor for strings, and from a MiB on stores that pass the caches; both are slow for lines that another core has, or wants next.
+ * processor for strings, and from a MiB on stores that pass the caches; both can be slow for lines that another core has, or wants next: by a third, or not at all, by where in its page the
+ * buffer lies.
  */
 #ifndef MILLRACE_COPY_H
 #define MILLRACE_COPY_H

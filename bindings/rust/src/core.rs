@@ -273,6 +273,8 @@ unsafe fn copy(from: *const u8, to: *mut u8, n: usize) {
 /// on it may use an instruction of the processor for strings, and from a MiB on stores that pass the caches; both are slow for lines that another
 /// core has, or wants next.
 const LONG: usize = 8192;
+
+/// How many bytes of them at once.
 const PART: usize = 31 * 64;
 
 /// Copies more than `LONG` bytes.
