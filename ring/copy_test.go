@@ -56,3 +56,19 @@ func TestMessagesOfSeveralParts(t *testing.T) {
 		})
 	}
 }
+
+// BenchmarkMove is what a MiB costs with one call of copy, and in parts.
+func BenchmarkMove(b *testing.B) {
+	to, from := make([]byte, 2*part), make([]byte, 2*part)
+	for _, c := range []struct {
+		name string
+		by   func(to, from []byte) int
+	}{{"copy", func(to, from []byte) int { return copy(to, from) }}, {"move", move}} {
+		b.Run(c.name, func(b *testing.B) {
+			b.SetBytes(2 * part)
+			for b.Loop() {
+				c.by(to, from)
+			}
+		})
+	}
+}

@@ -82,7 +82,7 @@ type spinner struct {
 	start    time.Time
 	budget   time.Duration
 	gained   uint64    // at the last renewal
-	renewed  time.Time // the first one
+	renewed  time.Time // when it was first
 }
 
 // spinning begins a spin. On one processor there is nobody to spin for; nor where all that could end the wait are goroutines that run when this one does not.
