@@ -27,6 +27,7 @@ type Consumer struct {
 	generation uint64
 	last       Delivery
 	least      uint64 // bytes that a message must have to be received by copying; of a typed consumer, the size of a value
+	fast       uint64 // messages of least bytes, and of up to so many more, exclusively, may take the fast path
 
 	rivals int // MPMC: spins for which other consumers are expected to be after the same messages
 
@@ -87,6 +88,13 @@ func (q *Consumer) tryReceive(buf []byte) (int, error) {
 		return q.spscReceive(buf)
 	}
 	return q.mpmcReceive(buf)
+}
+
+// expect sets how many bytes a message must have at least, and what follows from it.
+func (q *Consumer) expect(least uint64) {
+	if q.least, q.fast = least, 0; !q.fenced && least <= q.c.slotSize {
+		q.fast = q.c.slotSize + 1 - least
+	}
 }
 
 // accepts says whether a message of n bytes may be copied into buf. A typed consumer takes values only, and its buf is one.

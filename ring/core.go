@@ -132,7 +132,7 @@ type core struct {
 	inline     uint64
 	ctl        *control
 	hintMask   uint64          // a hint is stored when a position is passed that has none of these bits
-	stride8    uint64          // an SPSC consumer gives space back when more than this was consumed
+	giveEvery  uint64          // an SPSC consumer gives space back when more than this was consumed
 	fault      *atomic.Uintptr // not 0 when the memory is lost
 
 	accounts      unsafe.Pointer
@@ -194,7 +194,7 @@ func newCore(mem []byte, h layout.Header, k keeper) *core {
 	c.stretch, c.large = stretchOf(c.kind, c.slots, c.stride+c.slotSize)
 	c.span = spanOf(c.stride, c.slotSize, c.slots)
 	c.entriesEnd = unsafe.Add(c.entries, c.slots*c.stride)
-	if c.stride8 = h.Slots >> strideShift; h.Slots > hintSmall {
+	if c.giveEvery = h.Slots >> strideShift; h.Slots > hintSmall {
 		c.hintMask = hintEvery - 1
 	}
 	c.maxMessage = c.maxSlots * c.slotSize

@@ -9,11 +9,15 @@ import (
 	"github.com/cd1900cf/millrace/internal/testpoint"
 )
 
-// The fast path: one message of one slot, nobody asleep, nothing in the way. Send and Receive are the steps of spsc.go and mpmc.go for this case,
-// for both kinds of ring, in one function without a call but that of a large copy: between two cores that pass small messages the calls themselves are
-// what limits. Everything else leaves before it has changed anything, and takes sendSlow and receiveSlow.
+// The fast path: one message of one slot, nobody asleep, nothing in the way. Send and Receive are the steps of spsc.go and mpmc.go for this case, each kind
+// of ring in a body of its own: between two cores that pass small messages the instructions themselves are what limits. Everything else
+// leaves before it has changed anything, and takes sendSlow and receiveSlow.
 //
-// Invariant: what is done here is what spscSend and mpmcSend, spscReceive and mpmcReceive would do, in the same order.
+// Invariant: what is done here is what spscSend and mpmcSend, spscReceive and mpmcReceive would do, in the same order; only what comes after the fact,
+// counters and hints, may change places.
+//
+// Where a call cannot be avoided inside of a body, what is needed behind it is carried through: given to the call and returned by it, or found again from
+// what is. Otherwise the compiler would have it in memory from the beginning, on every way through the function.
 
 // Send commits a copy of msg.
 //
@@ -23,33 +27,68 @@ import (
 // Failure: when it returned nil the message stays until a consumer has released it, whoever dies; see docs/FAILURES.md.
 func (p *Producer) Send(ctx context.Context, msg []byte) error {
 	c, n := p.c, uint64(len(msg))
-	if n > c.slotSize || !p.gate.claim(gateOpen) {
+	if n >= p.fast || !p.gate.claim(gateOpen) {
 		return p.sendSlow(ctx, msg)
 	}
 	if !p.gate.inside() {
 		p.gate.leave(gateOpen)
 		return ErrClosed
 	}
-	t := p.pos
-	e := c.entry(t)
-	next := spscReadyWord(t+1, 0)
+	t, from := p.pos, unsafe.Pointer(unsafe.SliceData(msg))
 	if p.spsc {
 		if t-p.limit >= c.slots { // S1
 			return p.sendLeft(ctx, msg)
 		}
-	} else {
-		next = readyWord(t+1, 0)
-		// order: P3 acqrel, pairs C4 C5 L3 (acquire: the consumer has read the payload that is overwritten next) and C2
-		if !e.state.CompareAndSwap(freeWord(t), claimedWord(t+1, p.id)) {
-			return p.sendLeft(ctx, msg)
+		e := c.entry(t)
+		at, word := unsafe.Add(unsafe.Pointer(e), layout.EntrySize), n|layout.FlagInline
+		if n > c.inline {
+			at, word = c.cell(t), n
 		}
+		switch {
+		case n-8 <= 8:
+			copy16(at, from, n)
+		case n-8 <= 24:
+			copy32(at, from, n)
+		case n-8 <= 56:
+			copy64(at, from, n)
+		case n-8 <= 504:
+			copy512(at, from, n)
+		default:
+			p, word = p.put(at, msg, word)
+			c, t = p.c, p.pos
+			e = c.entry(t)
+		}
+		testpoint.Hit("S3 payload")
+		atomicx.StoreRelaxed(&e.length, word) // order: S3 rlx, pairs D2: published by S4
+		testpoint.Hit("S3")
+		atomicx.StoreRelease(&e.state, spscReadyWord(t+1, 0)) // order: S4 rel, pairs D1 and N1
+		testpoint.Hit("S4")
+		p.pos = t + 1
+		bump(&p.me.sent, 1)
+		if (t+1)&c.hintMask == 0 {
+			atomicx.StoreRelease(&c.ctl.producerPosition, t+1) // order: S5 rel, pairs S5
+			testpoint.Hit("S5")
+			if int64(t+1-p.mapped) >= 0 {
+				return p.sent()
+			}
+		}
+		if c.ctl.notEmpty.pending() || c.gone() { // order: N1 sc, pairs W1
+			return p.sent()
+		}
+		p.gate.leave(gateOpen)
+		return nil
 	}
-	testpoint.Either(p.spsc, "", "P3")
+
+	e := c.entry(t)
+	// order: P3 acqrel, pairs C4 C5 L3 (acquire: the consumer has read the payload that is overwritten next) and C2
+	if !e.state.CompareAndSwap(freeWord(t), claimedWord(t+1, p.id)) {
+		return p.sendLeft(ctx, msg)
+	}
+	testpoint.Hit("P3")
 	at, word := unsafe.Add(unsafe.Pointer(e), layout.EntrySize), n|layout.FlagInline
 	if n > c.inline {
 		at, word = c.cell(t), n
 	}
-	from := unsafe.Pointer(unsafe.SliceData(msg))
 	switch {
 	case n-8 <= 8:
 		copy16(at, from, n)
@@ -60,23 +99,26 @@ func (p *Producer) Send(ctx context.Context, msg []byte) error {
 	case n-8 <= 504:
 		copy512(at, from, n)
 	default:
-		put(at, msg)
+		p, word = p.put(at, msg, word)
+		c, t = p.c, p.pos
+		e = c.entry(t)
 	}
-	testpoint.Either(p.spsc, "S3 payload", "P4 payload")
-	atomicx.StoreRelaxed(&e.length, word) // order: P4 rlx, pairs C3: published by P6; S3 rlx, pairs D2: published by S4
-	testpoint.Either(p.spsc, "S3", "P4 length")
-	publish(&e.state, next, p.fenced) // order: P6 rel, pairs C2 and N1; S4 rel, pairs D1 and N1
-	testpoint.Either(p.spsc, "S4", "P6")
+	testpoint.Hit("P4 payload")
+	atomicx.StoreRelaxed(&e.length, word) // order: P4 rlx, pairs C3: published by P6
+	testpoint.Hit("P4 length")
+	atomicx.StoreRelease(&e.state, readyWord(t+1, 0)) // order: P6 rel, pairs C2 and N1
+	testpoint.Hit("P6")
 	p.pos = t + 1
-	due := false
-	if (t+1)&c.hintMask == 0 {
-		atomicx.StoreRelease(&c.ctl.producerPosition, t+1) // order: P7 rel, pairs P0; S5 rel, pairs S5
-		testpoint.Either(p.spsc, "S5", "P7")
-		due = int64(t+1-p.mapped) >= 0
-	}
 	bump(&p.me.sent, 1)
-	testpoint.Either(p.spsc, "", "P7 counted")
-	if due || c.ctl.notEmpty.pending() || c.gone() { // order: N1 sc, pairs W1
+	testpoint.Hit("P7 counted")
+	if (t+1)&c.hintMask == 0 {
+		atomicx.StoreRelease(&c.ctl.producerPosition, t+1) // order: P7 rel, pairs P0
+		testpoint.Hit("P7")
+		if int64(t+1-p.mapped) >= 0 {
+			return p.sent()
+		}
+	}
+	if c.ctl.notEmpty.pending() || c.gone() { // order: N1 sc, pairs W1
 		return p.sent()
 	}
 	p.gate.leave(gateOpen)
@@ -97,18 +139,71 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 		q.gate.leave(gateOpen)
 		return 0, ErrClosed
 	}
-	e, want := c.entry(h), q.fresh(h)
-	// order: D1 acq, pairs S4; C2 acq, pairs P6; C0 acq, pairs V4
-	if e.state.Load() != want || !q.spsc && (c.ctl.returns.Load() != q.seen || raceDetector) {
-		if !q.watch(ctx) {
+	var found bool
+	e := c.entry(h)
+	if q.spsc {
+		if e.state.Load() != spscReadyWord(h+1, 0) { // order: D1 acq, pairs S4
+			if q, ctx, buf, found = q.watch(ctx, buf); !found {
+				return q.receiveLeft(ctx, buf)
+			}
+			c, h = q.c, q.pos
+			e = c.entry(h)
+		}
+		length := e.length.Load() // order: D2 rlx, pairs S3: ordered by D1
+		n, at := length^layout.FlagInline, unsafe.Add(unsafe.Pointer(e), layout.EntrySize)
+		if n > c.inline {
+			n, at = length, c.cell(h)
+		}
+		if n-q.least >= q.fast || n > uint64(len(buf)) {
 			return q.receiveLeft(ctx, buf)
 		}
-		c, h = q.c, q.pos // once more, so that they need not be kept in memory for this case
-		e, want = c.entry(h), q.fresh(h)
+		to := unsafe.Pointer(unsafe.SliceData(buf))
+		switch {
+		case n-8 <= 8:
+			copy16(to, at, n)
+		case n-8 <= 24:
+			copy32(to, at, n)
+		case n-8 <= 56:
+			copy64(to, at, n)
+		case n-8 <= 504:
+			copy512(to, at, n)
+		default:
+			q, n = q.get(buf, at, n)
+			c, h = q.c, q.pos
+		}
+		testpoint.Hit("D3")
+		q.pos = h + 1
+		atomicx.StoreRelease(&c.ctl.consumerPosition, h+1) // order: D4 rel, pairs S1 and N1
+		testpoint.Hit("D4")
+		q.last = Delivery{Position: h, Deliveries: 1}
+		bump(&q.me.received, 1)
+		if h+1-q.given > c.giveEvery {
+			return q.gave(n)
+		}
+		if c.ctl.notFull.pending() || c.gone() { // order: N1 sc, pairs W1
+			return q.took(n)
+		}
+		q.gate.leave(gateOpen)
+		return int(n), nil
 	}
-	length := e.length.Load() // order: D2 rlx, pairs S3: ordered by D1; C3 rlx, pairs P4: ordered by C2
-	at, n, ok := c.single(e, h, length)
-	if !ok || !q.accepts(n, buf) {
+
+	w := e.state.Load()                                 // order: C2 acq, pairs P6
+	if c.ctl.returns.Load() != q.seen || raceDetector { // order: C0 acq, pairs V4
+		w = 0
+	}
+	if w != readyWord(h+1, 0) {
+		if q, ctx, buf, found = q.watch(ctx, buf); !found {
+			return q.receiveLeft(ctx, buf)
+		}
+		c, h = q.c, q.pos
+		e = c.entry(h)
+	}
+	length := e.length.Load() // order: C3 rlx, pairs P4: ordered by C2
+	n, at := length^layout.FlagInline, unsafe.Add(unsafe.Pointer(e), layout.EntrySize)
+	if n > c.inline {
+		n, at = length, c.cell(h)
+	}
+	if n-q.least >= q.fast || n > uint64(len(buf)) {
 		return q.receiveLeft(ctx, buf)
 	}
 	to := unsafe.Pointer(unsafe.SliceData(buf))
@@ -122,36 +217,26 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 	case n-8 <= 504:
 		copy512(to, at, n)
 	default:
-		move(buf, view(at, n))
+		q, n = q.get(buf, at, n)
+		c, h = q.c, q.pos
+		e = c.entry(h)
 	}
-	testpoint.Either(q.spsc, "D3", "C3")
-	if q.spsc {
-		q.pos = h + 1
-		publish(&c.ctl.consumerPosition, h+1, q.fenced) // order: D4 rel, pairs S1 and N1
-		testpoint.Either(q.spsc, "D4", "")
-		if h+1-q.given > c.stride8 {
-			q.given = h + 1
-			atomicx.StoreRelease(&c.ctl.spacePosition, h+1) // order: D5 rel, pairs S1
-			testpoint.Either(q.spsc, "D5", "")
-		}
-	} else {
-		// order: C4 acqrel, pairs P3 (release: the payload has been read before the slot is handed back) and C2
-		if !e.state.CompareAndSwap(want, freeWord(h+c.slots)) {
-			q.rivals = rivalry
-			q.gate.leave(gateOpen)
-			return q.receiveSlow(ctx, buf)
-		}
-		testpoint.Either(q.spsc, "", "C4")
-		q.pos = h + 1
-		if (h+1)&c.hintMask == 0 {
-			atomicx.StoreRelease(&c.ctl.consumerPosition, h+1) // order: C6 rel, pairs C1
-			testpoint.Either(q.spsc, "", "C6")
-		}
+	testpoint.Hit("C3")
+	// order: C4 acqrel, pairs P3 (release: the payload has been read before the slot is handed back) and C2
+	if !e.state.CompareAndSwap(readyWord(h+1, 0), freeWord(h+c.slots)) {
+		q.rivals = rivalry
+		return q.receiveLeft(ctx, buf)
 	}
+	testpoint.Hit("C4")
+	q.pos = h + 1
 	q.last = Delivery{Position: h, Deliveries: 1}
 	bump(&q.me.received, 1)
-	testpoint.Either(q.spsc, "", "C6 counted")
-	if c.ctl.notFull.pending() || c.gone() { // order: N1 sc, pairs W1; C4 is the fence in an MPMC ring
+	testpoint.Hit("C6 counted")
+	if (h+1)&c.hintMask == 0 {
+		atomicx.StoreRelease(&c.ctl.consumerPosition, h+1) // order: C6 rel, pairs C1
+		testpoint.Hit("C6")
+	}
+	if c.ctl.notFull.pending() || c.gone() { // order: N1 sc, pairs W1: C4 is the fence
 		return q.took(n)
 	}
 	q.gate.leave(gateOpen)
@@ -170,6 +255,22 @@ func (q *Consumer) receiveLeft(ctx context.Context, buf []byte) (int, error) {
 	return q.receiveSlow(ctx, buf)
 }
 
+// put copies a message for which there is no shorter way to at, and carries word through.
+//
+//go:noinline
+func (p *Producer) put(at unsafe.Pointer, msg []byte, word uint64) (*Producer, uint64) {
+	put(at, msg)
+	return p, word
+}
+
+// get copies a message of n bytes for which there is no shorter way into buf, and carries n through.
+//
+//go:noinline
+func (q *Consumer) get(buf []byte, at unsafe.Pointer, n uint64) (*Consumer, uint64) {
+	move(buf, view(at, n))
+	return q, n
+}
+
 // sent ends a Send after which somebody is to be woken, during which the segment was lost, or with which the producer came to other pages.
 func (p *Producer) sent() error {
 	p.wake(&p.c.ctl.notEmpty, 1)
@@ -181,4 +282,12 @@ func (p *Producer) sent() error {
 func (q *Consumer) took(n uint64) (int, error) {
 	q.wakeAll(&q.c.ctl.notFull)
 	return q.left(int(n), nil)
+}
+
+// gave ends a Receive of n bytes with which space is given back.
+func (q *Consumer) gave(n uint64) (int, error) {
+	q.given = q.pos
+	atomicx.StoreRelease(&q.c.ctl.spacePosition, q.pos) // order: D5 rel, pairs S1
+	testpoint.Hit("D5")
+	return q.took(n)
 }

@@ -123,7 +123,7 @@ func (q *Consumer) Next(ctx context.Context) (Message, error) {
 	e, want := c.entry(h), q.fresh(h)
 	// order: D1 acq, pairs S4; C2 acq, pairs P6; C0 acq, pairs V4
 	for e.state.Load() != want || !q.spsc && c.ctl.returns.Load() != q.seen {
-		if !q.watch(ctx) {
+		if _, _, _, found := q.watch(ctx, nil); !found {
 			q.gate.leave(gateOpen)
 			return q.nextSlow(ctx)
 		}
@@ -194,7 +194,7 @@ func (m Message) Release() error {
 		h := q.pos                                    // padding behind the message goes with it
 		publish(&c.ctl.consumerPosition, h, q.fenced) // order: D4 rel, pairs S1 and N1
 		testpoint.Hit("D4")
-		if h-q.given > c.stride8 {
+		if h-q.given > c.giveEvery {
 			q.given = h
 			atomicx.StoreRelease(&c.ctl.spacePosition, h) // order: D5 rel, pairs S1
 			testpoint.Hit("D5")

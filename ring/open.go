@@ -229,6 +229,9 @@ func WithoutFaultGuard() Option { return handleOption(func(h *handle) { h.unguar
 func (p *Producer) adopt() error {
 	c := p.c
 	p.pos = c.ctl.producerPosition.Load() // order: P0 acq, pairs P7 S5
+	if !p.fenced {
+		p.fast = c.slotSize + 1
+	}
 	if c.kind == MPMC {
 		return nil
 	}
@@ -261,6 +264,7 @@ func (p *Producer) adopt() error {
 // adopt starts a consumer where the ring stands; for SPSC it settles what the last one left (FORMAT 10.4).
 func (q *Consumer) adopt() error {
 	c := q.c
+	q.expect(0)
 	q.pos = c.ctl.consumerPosition.Load() // order: C1 acq, pairs C6 D4
 	if c.kind == MPMC {
 		q.seen = c.ctl.returns.Load() - 1 // order: C0 acq; never equal, so the first call looks for messages that were given back

@@ -153,12 +153,13 @@ func (q *Consumer) nothing(w, h uint64) bool {
 // watch looks at the state word of the own position while no message is there, for some microseconds at most, and says whether one of one slot came.
 // It is the first part of a spin: nothing but loads, so that the news of a message is in use as soon as it is there. In an MPMC ring, where a CAS on that
 // word follows, each look takes the line for writing at once; but not among rivals, who would only take it from each other and from the producer.
-func (q *Consumer) watch(ctx context.Context) bool {
+// The arguments are carried through, see fast.go.
+func (q *Consumer) watch(ctx context.Context, buf []byte) (_ *Consumer, _ context.Context, _ []byte, found bool) {
 	h := q.pos
 	word, want := q.c.state(h), q.fresh(h)
 	was := word.Load() // order: D1 acq, pairs S4; C2 acq, pairs P6
 	if ctx == noWait || q.alone || !q.nothing(was, h) {
-		return false
+		return q, ctx, buf, false
 	}
 	toWrite := !q.spsc && q.rivals == 0
 	q.rivals = max(q.rivals-1, 0)
@@ -179,15 +180,15 @@ func (q *Consumer) watch(ctx context.Context) bool {
 		}
 		if w == want {
 			q.keepDistance(i == 0)
-			return q.spsc || q.c.ctl.returns.Load() == q.seen && !raceDetector // order: C0 acq, pairs V4
+			return q, ctx, buf, q.spsc || q.c.ctl.returns.Load() == q.seen && !raceDetector // order: C0 acq, pairs V4
 		}
 		if w != was && (q.spsc || stateOf(w) != stateClaimed) {
 			q.rivals = rivalry
-			return false
+			return q, ctx, buf, false
 		}
 	}
 	q.distance = 0
-	return false
+	return q, ctx, buf, false
 }
 
 // keepDistance learns how far to stay behind the other side. Who finds something at the first look again and again treads on the heels of the other side

@@ -168,7 +168,7 @@ func NewTypedConsumer[T any](r *Ring, o ...ConsumerOption) (*TypedConsumer[T], e
 	if err != nil {
 		return nil, err
 	}
-	q.least = size
+	q.expect(size)
 	return &TypedConsumer[T]{q, size}, nil
 }
 

@@ -33,17 +33,17 @@ const (
 var mutants = []mutant{
 	{
 		name: "receive-frees-before-it-reads", file: "fast.go", run: stopped + "/mpmc/redeliver/receive_on$",
-		old: "\t\ttestpoint.Either(q.spsc, \"\", \"C4\")\n", new: "\t\tcopy(buf, view(at, n))\n",
+		old: "\ttestpoint.Hit(\"C4\")\n", new: "\tcopy(buf, view(at, n))\n",
 	},
 	{
 		name: "send-publishes-before-the-length", file: "fast.go", run: killed + "/mpmc/redeliver/send$",
-		old: "\tatomicx.StoreRelaxed(&e.length, word) // order: P4 rlx, pairs C3: published by P6; S3 rlx, pairs D2: published by S4\n",
-		new: "\tpublish(&e.state, next, p.fenced)\n\tatomicx.StoreRelaxed(&e.length, word)\n",
+		old: "\tatomicx.StoreRelaxed(&e.length, word) // order: P4 rlx, pairs C3: published by P6\n",
+		new: "\tatomicx.StoreRelease(&e.state, readyWord(t+1, 0))\n\tatomicx.StoreRelaxed(&e.length, word)\n",
 	},
 	{
 		name: "spsc-send-publishes-before-the-payload", file: "fast.go", run: killed + "/spsc/redeliver/send$",
-		old: "\tfrom := unsafe.Pointer(unsafe.SliceData(msg))\n",
-		new: "\tatomicx.StoreRelaxed(&e.length, word)\n\tpublish(&e.state, next, p.fenced)\n\tfrom := unsafe.Pointer(unsafe.SliceData(msg))\n",
+		old: "\t\tswitch {\n\t\tcase n-8 <= 8:\n\t\t\tcopy16(at, from, n)\n",
+		new: "\t\tatomicx.StoreRelaxed(&e.length, word)\n\t\tatomicx.StoreRelease(&e.state, spscReadyWord(t+1, 0))\n\t\tswitch {\n\t\tcase n-8 <= 8:\n\t\t\tcopy16(at, from, n)\n",
 	},
 	{
 		name: "claim-names-another-owner", file: "fast.go", run: killed + "/mpmc/redeliver/send$",
