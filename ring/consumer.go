@@ -17,7 +17,7 @@ type Consumer struct {
 	pos  uint64 // own candidate: every position below it has been taken by somebody
 	seen uint64 // returns when the last scan for given-back messages found none
 
-	given     uint64 // SPSC: space given back
+	given     uint64 // SPSC: space given back; MPMC: where it was looked how far the producers are
 	runEnd    uint64 // SPSC: end of the run that pos is in, or below pos
 	runLength uint64 // SPSC: bytes of each message of that run
 
@@ -29,7 +29,9 @@ type Consumer struct {
 	least      uint64 // bytes that a message must have to be received by copying; of a typed consumer, the size of a value
 	fast       uint64 // messages of least bytes, and of up to so many more, exclusively, may take the fast path
 
-	rivals int // MPMC: spins for which other consumers are expected to be after the same messages
+	dries  uint64 // times that there was nothing, since given moved
+	slips  int    // pauses between two looks of a slip
+	rivals int    // MPMC: spins for which other consumers are expected to be after the same messages
 
 	follow    bool
 	grace     time.Duration

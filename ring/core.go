@@ -194,7 +194,7 @@ func newCore(mem []byte, h layout.Header, k keeper) *core {
 	c.stretch, c.large = stretchOf(c.kind, c.slots, c.stride+c.slotSize)
 	c.span = spanOf(c.stride, c.slotSize, c.slots)
 	c.entriesEnd = unsafe.Add(c.entries, c.slots*c.stride)
-	if c.giveEvery = h.Slots >> strideShift; h.Slots > hintSmall {
+	if c.giveEvery = min(h.Slots>>strideShift, strideMost); h.Slots > hintSmall {
 		c.hintMask = hintEvery - 1
 	}
 	c.maxMessage = c.maxSlots * c.slotSize

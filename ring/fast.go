@@ -178,7 +178,7 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 		q.last = Delivery{Position: h, Deliveries: 1}
 		bump(&q.me.received, 1)
 		if h+1-q.given > c.giveEvery {
-			return q.gave(n)
+			return q.gave(ctx, n)
 		}
 		if c.ctl.notFull.pending() || c.gone() { // order: N1 sc, pairs W1
 			return q.took(n)
@@ -235,6 +235,11 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 	if (h+1)&c.hintMask == 0 {
 		atomicx.StoreRelease(&c.ctl.consumerPosition, h+1) // order: C6 rel, pairs C1
 		testpoint.Hit("C6")
+		if h+1-q.given > c.giveEvery {
+			q.given = h + 1
+			q.slip(ctx)
+			return q.took(n)
+		}
 	}
 	if c.ctl.notFull.pending() || c.gone() { // order: N1 sc, pairs W1: C4 is the fence
 		return q.took(n)
@@ -285,9 +290,10 @@ func (q *Consumer) took(n uint64) (int, error) {
 }
 
 // gave ends a Receive of n bytes with which space is given back.
-func (q *Consumer) gave(n uint64) (int, error) {
+func (q *Consumer) gave(ctx context.Context, n uint64) (int, error) {
 	q.given = q.pos
 	atomicx.StoreRelease(&q.c.ctl.spacePosition, q.pos) // order: D5 rel, pairs S1
 	testpoint.Hit("D5")
+	q.slip(ctx)
 	return q.took(n)
 }

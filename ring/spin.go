@@ -20,6 +20,10 @@ const (
 	watchLooks = 2048                   // SPSC: looks at one word before anything else is tried, two nanoseconds each,
 	apartLooks = 256                    // MPMC: the same,
 	lookApart  = 16 * time.Nanosecond   // and so far apart: a producer writes the word twice, and should not lose its line in between
+	slipAhead  = 128                    // messages that the producers are let get ahead in a slip,
+	slipLeast  = 256                    // in a ring of so many slots
+	slipLook   = 400 * time.Nanosecond  // between two looks at where they are,
+	slipLooks  = 10                     // and how many of them, at most
 	spinHot    = 32                     // attempts without a pause, in an MPMC ring with the one above: on some processors one takes half as long as the news
 	spinClose  = 64                     // attempts that follow each other closely
 	spinLook   = 16                     // attempts between two looks at the clock, behind spinClose
@@ -141,6 +145,9 @@ func (s *spinner) renew(ctx context.Context, gained uint64) {
 	}
 }
 
+// pace learns how many pauses make the time between two looks of a slip.
+func (q *Consumer) pace() { q.slips = futex.Pauses(slipLook) }
+
 // nothing says whether w, in the slot of the own position h, means that no message is there: neither of several slots, nor a run.
 func (q *Consumer) nothing(w, h uint64) bool {
 	if q.spsc {
@@ -161,6 +168,7 @@ func (q *Consumer) watch(ctx context.Context, buf []byte) (_ *Consumer, _ contex
 	if ctx == noWait || q.alone || !q.nothing(was, h) {
 		return q, ctx, buf, false
 	}
+	q.dries++
 	toWrite := !q.spsc && q.rivals == 0
 	q.rivals = max(q.rivals-1, 0)
 	futex.Pause(q.distance)
@@ -189,6 +197,29 @@ func (q *Consumer) watch(ctx context.Context, buf []byte) (_ *Consumer, _ contex
 	}
 	q.distance = 0
 	return q, ctx, buf, false
+}
+
+// slip lets the producers get ahead when the consumer is close behind: temporal slipping, as in FastForward (Giacomoni, Moseley, Vachharajani, PPoPP 2008).
+// Who follows so closely never runs dry, and takes line after line away while it is written, or has its core's prefetcher do so; a message then takes up to twice as
+// long, on both sides. It comes after a stride of messages, not where the ring ran dry all the time, and waits for a few microseconds and only while they go
+// on. It returns how often it looked again.
+func (q *Consumer) slip(ctx context.Context) (looks int) {
+	c := q.c
+	often := q.dries > c.giveEvery/8
+	q.dries = 0
+	if often || ctx == noWait || q.alone || q.rivals > 0 || c.slots < slipLeast {
+		return 0
+	}
+	want := int64(min(c.giveEvery, slipAhead))
+	ahead := int64(c.ctl.producerPosition.Load() - q.pos) // order: P0 acq, pairs P7 S5
+	if ahead >= want/2 {
+		return 0
+	}
+	for was := ahead - 1; was != ahead && ahead < want && looks < slipLooks; looks++ {
+		futex.Pause(q.slips)
+		was, ahead = ahead, int64(c.ctl.producerPosition.Load()-q.pos) // order: P0 acq, pairs P7 S5
+	}
+	return looks
 }
 
 // keepDistance learns how far to stay behind the other side. Who finds something at the first look again and again treads on the heels of the other side

@@ -3,6 +3,8 @@ package ring
 import (
 	"context"
 	"io"
+	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -114,4 +116,63 @@ func TestSpinsAreRenewed(t *testing.T) {
 	s.renewed = time.Now()
 	s.renew(ctxb, 3)
 	require.NotEqual(t, began, s.start)
+}
+
+// A consumer that is close behind lets the producers get ahead, after a stride of messages.
+func TestSlip(t *testing.T) {
+	for _, kind := range []Kind{SPSC, MPMC} {
+		t.Run(kind.String(), func(t *testing.T) {
+			r, err := NewHeap(Options{Kind: kind, Slots: 1024, SlotSize: 8, Participants: 4})
+			require.NoError(t, err)
+			p, q := pair(t, r)
+			position := &r.c.ctl.producerPosition
+			q.alone = false
+			const stride = 128
+			require.EqualValues(t, stride, r.c.giveEvery)
+
+			require.Equal(t, 1, q.slip(ctxb), "nobody goes on")
+			position.Store(q.pos + stride/2 - 8)
+			require.Equal(t, 1, q.slip(ctxb))
+			position.Store(q.pos + stride/2)
+			require.Zero(t, q.slip(ctxb), "far enough")
+			position.Store(q.pos - 8)
+			require.Equal(t, 1, q.slip(ctxb), "a hint may be behind")
+			require.Zero(t, q.slip(noWait), "a Try call does not wait")
+			q.dries = stride/8 + 1
+			require.Zero(t, q.slip(ctxb), "it ran dry all the time")
+			require.Zero(t, q.dries)
+			q.alone = true
+			require.Zero(t, q.slip(ctxb), "nobody runs beside it")
+			q.alone, q.rivals = false, 1
+			require.Zero(t, q.slip(ctxb), "other consumers are after the same messages")
+			q.rivals = 0
+
+			var stop atomic.Bool
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				for !stop.Load() {
+					position.Add(1)
+				}
+			}()
+			for from := position.Load(); position.Load() == from; {
+				runtime.Gosched()
+			}
+			position.Store(q.pos)
+			require.LessOrEqual(t, q.slip(ctxb), slipLooks)
+			stop.Store(true)
+			<-done
+			position.Store(p.pos)
+
+			q.dries = 1 // it is called by Receive
+			for range stride + 16 {
+				require.NoError(t, p.Send(ctxb, []byte("12345678")))
+				_, err := q.Receive(ctxb, make([]byte, 8))
+				require.NoError(t, err)
+			}
+			if q.fast > 0 && (kind == SPSC || !raceDetector) { // otherwise Receive takes the long way
+				require.Zero(t, q.dries)
+			}
+		})
+	}
 }
