@@ -31,7 +31,7 @@ const (
 	yieldMost  = 5 * time.Millisecond   // unless they keep it for so long
 	spinFar    = 15                     // most extra pauses before the first attempt: below a microsecond
 
-	stretchMost  = 32      // MPMC: slots that are to be free, at most, before a producer that found the ring full goes on;
+	stretchMost  = 128     // MPMC: slots that are to be free, at most, before a producer that found the ring full goes on;
 	stretchLeast = 16      // in a ring of fewer slots the consumers would be idle meanwhile
 	stretchBytes = 3 << 20 // in a ring of more than ownCache bytes: how many bytes of slots,
 	stretchLeft  = 4       // and how many slots are left to the consumers, or a quarter of all
