@@ -30,7 +30,8 @@ type Consumer struct {
 	fast       uint64 // messages of least bytes, and of up to so many more, exclusively, may take the fast path
 
 	dries  uint64 // times that there was nothing, since given moved
-	slips  int    // pauses between two looks of a slip
+	gap    int    // pauses between two looks of a watch,
+	slips  int    // and of a slip
 	rivals int    // MPMC: spins for which other consumers are expected to be after the same messages
 
 	follow    bool

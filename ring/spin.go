@@ -17,7 +17,8 @@ const (
 	spinLeast  = 20 * time.Microsecond  // spinning that is always done: parking costs as much (W2, and the look around)
 	spinMost   = 100 * time.Microsecond // and while it pays, or while those who sleep are woken sooner than that
 	rivalry    = 64                     // MPMC: spins for which a consumer remembers that another one was faster
-	watchLooks = 2048                   // SPSC: looks at one word before anything else is tried, two nanoseconds each,
+	watchLooks = 128                    // looks at one word before anything else is tried,
+	watchApart = 40 * time.Nanosecond   // SPSC: so far apart, which makes four or five of the time that an answer takes, see watch
 	apartLooks = 256                    // MPMC: the same,
 	lookApart  = 16 * time.Nanosecond   // and so far apart: a producer writes the word twice, and should not lose its line in between
 	slipAhead  = 128                    // messages that the producers are let get ahead in a slip,
@@ -145,8 +146,13 @@ func (s *spinner) renew(ctx context.Context, gained uint64) {
 	}
 }
 
-// pace learns how many pauses make the time between two looks of a slip.
-func (q *Consumer) pace() { q.slips = futex.Pauses(slipLook) }
+// pace learns how many pauses make the times between looks.
+func (q *Consumer) pace() {
+	if q.gap = q.apart; q.spsc {
+		q.gap = futex.Pauses(watchApart)
+	}
+	q.slips = futex.Pauses(slipLook)
+}
 
 // nothing says whether w, in the slot of the own position h, means that no message is there: neither of several slots, nor a run.
 func (q *Consumer) nothing(w, h uint64) bool {
@@ -160,7 +166,10 @@ func (q *Consumer) nothing(w, h uint64) bool {
 // watch looks at the state word of the own position while no message is there, for some microseconds at most, and says whether one of one slot came.
 // It is the first part of a spin: nothing but loads, so that the news of a message is in use as soon as it is there. In an MPMC ring, where a CAS on that
 // word follows, each look takes the line for writing at once; but not among rivals, who would only take it from each other and from the producer.
-// The arguments are carried through, see fast.go.
+//
+// The looks are apart, and few, so that the processor learns at which of them a message comes, as answers do after always the same time. It
+// then executes what follows while the line is on its way: a round trip takes a fifth less than with looks that follow each other closely, each of which it
+// would expect to be in vain. The arguments are carried through, see fast.go.
 func (q *Consumer) watch(ctx context.Context, buf []byte) (_ *Consumer, _ context.Context, _ []byte, found bool) {
 	h := q.pos
 	word, want := q.c.state(h), q.fresh(h)
@@ -177,9 +186,7 @@ func (q *Consumer) watch(ctx context.Context, buf []byte) (_ *Consumer, _ contex
 		looks = apartLooks
 	}
 	for i := range looks {
-		if q.apart > 0 {
-			futex.Pause(q.apart)
-		}
+		futex.Pause(q.gap)
 		var w uint64
 		if toWrite {
 			w = atomicx.LoadToWrite(word) // order: C2 acq, pairs P6
