@@ -25,6 +25,21 @@ MR_FAST void mr_copy_ends(uint8_t *to, const uint8_t *from, size_t n, size_t inn
 	memcpy(to + n - 16 - inner, b, 16);
 }
 
+/* Copies 64 to 512 bytes. The second step may overlap the first. */
+MR_FAST void mr_copy_lines(uint8_t *to, const uint8_t *from, size_t n)
+{
+	uint64_t line[8];
+	for (size_t step = ((n - 1) & 63) + 1;; step = 64) {
+		memcpy(line, from, sizeof line);
+		memcpy(to, line, sizeof line);
+		if (n == step)
+			return;
+		n -= step;
+		to += step;
+		from += step;
+	}
+}
+
 /* Copies more than MR_LONG bytes. */
 MR_SLOW void mr_copy_parts(uint8_t *to, const uint8_t *from, size_t n)
 {
@@ -49,6 +64,8 @@ MR_FAST void mr_copy(void *to, const void *from, size_t n)
 	} else if (n - 8 <= 56) {
 		mr_copy_ends((uint8_t *)to, (const uint8_t *)from, n, 0);
 		mr_copy_ends((uint8_t *)to, (const uint8_t *)from, n, 16);
+	} else if (n - 8 <= 504) {
+		mr_copy_lines((uint8_t *)to, (const uint8_t *)from, n);
 	} else if (n > MR_LONG) {
 		mr_copy_parts((uint8_t *)to, (const uint8_t *)from, n);
 	} else if (n > 0) {
