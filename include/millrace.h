@@ -29,7 +29,7 @@ MILLRACE_API int mr_try_send(mr_producer *p, const void *data, size_t size)
 	if (!mr_enter(&p->h, MR_GATE_OPEN))
 		return mr_refused(&p->h);
 	const bool spsc = p->h.c.kind == MR_SPSC;
-	int status = spsc ? mr_spsc_send(p, data, size) : mr_mpmc_send(p, data, size);
+	int status = spsc ? mr_spsc_send(p, data, size, false) : mr_mpmc_send(p, data, size);
 	if (mr_unlikely(status == MR_FULL) && mr_unblock(&p->h, &status))
 		status = mr_mpmc_send(p, data, size);
 	return mr_leave(&p->h, status, MR_GATE_OPEN, MR_GATE_OPEN);
@@ -39,15 +39,13 @@ MILLRACE_API int mr_send(mr_producer *p, const void *data, size_t size, int64_t 
 {
 	if (!mr_enter(&p->h, MR_GATE_OPEN))
 		return mr_refused(&p->h);
-	p->coarse = timeout != 0; /* who may wait gets its space a stride at a time */
-	int status = p->h.c.kind == MR_SPSC ? mr_spsc_send(p, data, size) : mr_mpmc_send(p, data, size);
+	int status = p->h.c.kind == MR_SPSC ? mr_spsc_send(p, data, size, timeout != 0) : mr_mpmc_send(p, data, size);
 	if (mr_unlikely(status == MR_FULL)) {
 		p->pending.what = MR_PENDING_SEND;
 		p->pending.data = data;
 		p->pending.n = size;
 		status = mr_await_space(p, timeout);
 	}
-	p->coarse = false;
 	return mr_leave(&p->h, status, MR_GATE_OPEN, MR_GATE_OPEN);
 }
 
@@ -215,6 +213,8 @@ MILLRACE_API int mr_receive(mr_consumer *q, void *buffer, size_t capacity, size_
 		status = mr_await_message(q, timeout);
 		if (status == MR_OK || status == MR_SHORT_BUFFER)
 			*size = q->pending.size;
+	} else if (mr_unlikely(q->pos - q->slipped > q->h.c.stride) && timeout != 0) {
+		mr_slip(q);
 	}
 	return mr_leave(&q->h, status, MR_GATE_OPEN, MR_GATE_OPEN);
 }

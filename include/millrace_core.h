@@ -98,10 +98,18 @@ MR_FAST uint64_t mr_beyond(uint64_t w, uint64_t p, uint64_t e, uint64_t slots)
 /* A hint, if ordinary traffic can have led from p to it; otherwise p. Hints are input. */
 MR_FAST uint64_t mr_hint(uint64_t h, uint64_t p) { return h - p < UINT64_C(1) << 40 ? h : p; }
 
+enum {
+	MR_HINT_EVERY = 8,   /* positions between two stores of a hint, */
+	MR_HINT_SMALL = 64,  /* but in a ring of so many slots it is stored every time */
+	MR_STRIDE_MOST = 128 /* space is given back when 1/8 of the ring is consumed, or so many slots */
+};
+
 /* One mapping of a ring's memory, with private copies of everything that is immutable. Nothing of it is read from the segment again. */
 typedef struct mr_core {
 	uint8_t *entries, *data;
 	uint64_t slots, mask, slot_size, inline_size;
+	uint64_t hint_mask; /* a hint is stored when a position is passed that has none of these bits */
+	uint64_t stride;    /* an SPSC consumer gives space back when more than this was consumed */
 	unsigned stride_shift;
 	uint32_t kind, policy, participants;
 	struct millrace_control *ctl;
@@ -123,6 +131,8 @@ MR_SLOW void mr_core_init(mr_core *c, uint8_t *mem, const struct millrace_header
 	c->slot_size = h->slot_size;
 	c->inline_size = mr_min(h->inline_size, h->slot_size); /* only messages of one slot lie inline */
 	c->stride_shift = (unsigned)__builtin_ctz(h->entry_stride);
+	c->hint_mask = h->slots <= MR_HINT_SMALL ? 0 : MR_HINT_EVERY - 1;
+	c->stride = mr_min(h->slots / 8, MR_STRIDE_MOST);
 	c->kind = h->kind;
 	c->policy = h->policy;
 	c->participants = h->participants;

@@ -93,6 +93,9 @@ struct mr_consumer {
 	uint64_t pos;        /* own candidate: every position below it has been taken by somebody */
 	uint64_t seen;       /* returns when the last scan for given-back messages found none */
 	uint64_t given;      /* SPSC: space given back */
+	uint64_t slipped;    /* where it was looked last how far the producers are, */
+	uint64_t dries;      /* and how often there was nothing since then */
+	unsigned slip;       /* pauses between two looks of a slip */
 	uint64_t run_end;    /* SPSC: end of the run that pos is in, or not above pos */
 	uint64_t run_length; /* SPSC: bytes of each message of that run */
 	uint64_t most;       /* bytes that a message may have to be leased; while an array is received, those of a cell */
@@ -129,7 +132,6 @@ struct mr_ring {
 	bool forked;
 };
 
-#define MR_HINT_EVERY 8           /* positions between two stores of a hint */
 #define MR_FAULT_AROUND (64u << 10) /* bytes that the kernel maps for a read; for a write it is one page */
 
 /*

@@ -198,6 +198,7 @@ MILLRACE_API int mr_consumer_new(mr_ring *ring, unsigned flags, int64_t grace, m
 		free(q);
 		return status;
 	}
+	mr_pace(q);
 	*consumer = q;
 	return MR_OK;
 }

@@ -17,9 +17,13 @@ enum {
 	MR_SPIN_HOT = 32,     /* attempts without a pause, in an MPMC ring with the one above: on some processors one takes half as long as the news */
 	MR_SPIN_CLOSE = 64,   /* attempts that follow each other closely */
 	MR_SPIN_LOOK = 16,    /* attempts between two looks at the clock, behind those */
+	MR_SLIP_AHEAD = 128,  /* messages that the producers are let get ahead in a slip, */
+	MR_SLIP_LEAST = 256,  /* in a ring of so many slots */
+	MR_SLIP_LOOK = 400,   /* nanoseconds between two looks at where they are, */
+	MR_SLIP_LOOKS = 10,   /* and how many of them at most */
 	MR_SPIN_FAR = 15,     /* most extra pauses before the first attempt */
 
-	MR_STRETCH_MOST = 32,      /* MPMC: slots that are to be free, at most, before a producer that found the ring full goes on; */
+	MR_STRETCH_MOST = 128,     /* MPMC: slots that are to be free, at most, before a producer that found the ring full goes on; */
 	MR_STRETCH_LEAST = 16,     /* in a ring of fewer slots the consumers would be idle meanwhile */
 	MR_STRETCH_BYTES = 3 << 20, /* in a ring of more than MR_OWN_CACHE bytes: how many bytes of slots, */
 	MR_STRETCH_LEFT = 4,       /* and how many slots are left to the consumers, or a quarter of all */
@@ -144,6 +148,7 @@ MR_SLOW bool mr_watch(mr_consumer *q)
 	const uint64_t want = c->kind == MR_SPSC ? mr_spsc_word(q->pos + 1, 0) : mr_ready_word(q->pos + 1, 0);
 	if (q->h.alone)
 		return false;
+	q->dries++;
 	const bool to_write = q->rivals == 0;
 	if (q->rivals > 0)
 		q->rivals--;
@@ -169,6 +174,38 @@ MR_SLOW bool mr_watch(mr_consumer *q)
 	}
 	q->h.distance = 0;
 	return false;
+}
+
+/*
+ * Lets the producers get ahead when the consumer is close behind: temporal slipping, as in FastForward (Giacomoni, Moseley, Vachharajani, PPoPP 2008). Who follows so closely never
+ * runs dry, and takes line after line away while it is written, or has its core's prefetcher do so; a message then takes up to twice as long, on both sides. It comes after a
+ * stride of messages, not where the ring ran dry all the time, and waits for a few microseconds and only while they go on.
+ */
+MR_SLOW void mr_slip(mr_consumer *q)
+{
+	const mr_core *c = &q->h.c;
+	const bool often = q->dries > c->stride / 8;
+	const int64_t want = (int64_t)mr_min(c->stride, MR_SLIP_AHEAD);
+	q->slipped = q->pos;
+	q->dries = 0;
+	if (often || q->h.alone || q->rivals > 0 || c->slots < MR_SLIP_LEAST)
+		return;
+	int64_t ahead = mr_ahead(mr_load_acq(&c->ctl->producer_position), q->pos); /* order: P0 acq, pairs P7 S5 */
+	for (int i = 0; i < MR_SLIP_LOOKS && ahead < want && (i > 0 || ahead < want / 2); i++) {
+		for (unsigned j = 0; j < q->slip; j++)
+			mr_pause();
+		const int64_t was = ahead;
+		ahead = mr_ahead(mr_load_acq(&c->ctl->producer_position), q->pos); /* order: P0 acq, pairs P7 S5 */
+		if (ahead == was)
+			return;
+	}
+}
+
+/* Learns how many pauses make the time between two looks of a slip. */
+MR_SLOW void mr_pace(mr_consumer *q)
+{
+	q->slipped = q->pos;
+	q->slip = mr_pauses(MR_SLIP_LOOK);
 }
 
 /* Learns from a spin whether it paid. */

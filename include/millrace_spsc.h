@@ -9,9 +9,6 @@
 
 #include "millrace_handle.h"
 
-#define MR_STRIDE_SHIFT 3 /* space is given back when 1/8 of the ring is consumed */
-#define MR_HINT_SMALL 64  /* ring size up to which hints are stored every time */
-
 #define MR_PREFETCH_MOST 1024 /* bytes of a run that are asked for when it is leased: as many lines as a core can wait for at once */
 
 /* Asks for the cache lines of n bytes, at least one, and does not wait for them. */
@@ -45,7 +42,7 @@ MR_FAST int mr_need_room(mr_producer *p, uint64_t e) { return mr_likely(e - p->l
 MR_FAST void mr_spsc_committed(mr_producer *p, uint64_t e, uint64_t messages)
 {
 	const mr_core *c = &p->h.c;
-	if (p->hinted / MR_HINT_EVERY != e / MR_HINT_EVERY || c->slots <= MR_HINT_SMALL) {
+	if (e - p->pos == 1 ? (e & c->hint_mask) == 0 : (p->hinted ^ e) > c->hint_mask) { /* a single slot passes none of them unseen */
 		p->hinted = e;
 		mr_store_rel(&c->ctl->producer_position, e); /* order: S5 rel, pairs S5: a compiler must not move it in front of S4 */
 		mr_reached(p, e);
@@ -89,12 +86,15 @@ MR_SLOW int mr_spsc_prepare(mr_producer *p, uint64_t k)
 	return status;
 }
 
-MR_SLOW int mr_spsc_send_slow(mr_producer *p, const void *data, uint64_t n)
+MR_SLOW int mr_spsc_send_slow(mr_producer *p, const void *data, uint64_t n, bool coarse)
 {
 	const uint64_t k = mr_slots_for(&p->h.c, n);
 	if (n > p->h.c.max_message)
 		return mr_too_large(n, p->h.c.max_message);
+	const bool was = p->coarse; /* of a wait that tries again and again */
+	p->coarse = coarse;
 	int status = mr_spsc_prepare(p, k);
+	p->coarse = was;
 	if (status != MR_OK)
 		return status;
 	mr_spsc_put(p, data, n, k, p->h.fenced);
@@ -102,11 +102,11 @@ MR_SLOW int mr_spsc_send_slow(mr_producer *p, const void *data, uint64_t n)
 	return MR_OK;
 }
 
-/* Sends one message, S1..S6. */
-MR_FAST int mr_spsc_send(mr_producer *p, const void *data, uint64_t n)
+/* Sends one message, S1..S6. Coarse: who may wait gets its space a stride at a time. */
+MR_FAST int mr_spsc_send(mr_producer *p, const void *data, uint64_t n, bool coarse)
 {
 	if (mr_unlikely(n > p->h.c.slot_size || p->pos + 1 - p->limit > p->h.c.slots))
-		return mr_spsc_send_slow(p, data, n);
+		return mr_spsc_send_slow(p, data, n, coarse);
 	mr_spsc_put(p, data, n, 1, p->h.fenced);
 	mr_spsc_committed(p, p->pos + 1, 1);
 	return MR_OK;
@@ -160,7 +160,7 @@ MR_FAST void mr_give_space(mr_consumer *q, uint64_t e)
 {
 	const mr_core *c = &q->h.c;
 	mr_publish(&c->ctl->consumer_position, e, q->h.fenced); /* order: D4 rel, pairs S1 and N1 */
-	if (e - q->given > c->slots >> MR_STRIDE_SHIFT) {
+	if (e - q->given > c->stride) {
 		q->given = e;
 		mr_store_rel(&c->ctl->space_position, e); /* order: D5 rel, pairs S1 */
 	}

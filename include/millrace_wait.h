@@ -125,7 +125,7 @@ MR_SLOW int mr_attempt_send(mr_producer *p)
 		return mr_send_part(p, &p->pending.batch, false, &p->pending.done);
 	if (p->pending.what == MR_PENDING_RESERVE)
 		return mr_try_reserve_once(p, p->pending.n);
-	return p->h.c.kind == MR_SPSC ? mr_spsc_send(p, p->pending.data, p->pending.n) : mr_mpmc_send(p, p->pending.data, p->pending.n);
+	return p->h.c.kind == MR_SPSC ? mr_spsc_send(p, p->pending.data, p->pending.n, p->coarse) : mr_mpmc_send(p, p->pending.data, p->pending.n);
 }
 
 /* Looks for what nobody would wake a producer for. MR_FULL: go on waiting. */

@@ -208,6 +208,29 @@ static void arrays(void)
 	}
 }
 
+/* The producer's hint is never further behind than FORMAT 3.2 permits, whatever the messages; and a consumer that is close behind waits for one look, not in try calls. */
+static void hints(void)
+{
+	enum { SLOTS = 1024, CELL = 16 };
+	static char message[CELL * 8], out[CELL * 8];
+	mr_ring *r = ring_of(MR_SPSC, SLOTS, CELL);
+	mr_producer *p;
+	mr_consumer *q;
+	OK(mr_producer_new(r, 0, &p));
+	OK(mr_consumer_new(r, 0, 0, &q));
+	for (uint64_t i = 0; i < 5 * SLOTS; i++) {
+		size_t got;
+		OK(mr_send(p, message, i <= SLOTS || i > 2 * SLOTS ? CELL : 8 * CELL, 0)); /* of eight slots, from one behind a multiple of eight */
+		CHECK(p->pos - mr_load_acq(&r->c.ctl->producer_position) <= SLOTS / 2 + 8);
+		OK(mr_receive(q, out, sizeof out, &got, i % 2 == 0 ? 0 : MR_FOREVER));
+		CHECK(q->pos - q->slipped <= r->c.stride + 8 + 1 || i % 2 == 0);
+	}
+	CHECK(q->slipped > 0);
+	mr_consumer_close(q);
+	mr_producer_close(p);
+	drop(r);
+}
+
 /* Messages of every size around the steps that they are copied by, to and from any address: whole, and nothing beside them. */
 static void copies(void)
 {
@@ -427,6 +450,6 @@ static void observers(void)
 }
 
 const test basic_tests[] = {
-	{"checksum", checksum}, {"names", names}, {"options", options}, {"misuse", misuse}, {"batches", batches}, {"arrays", arrays}, {"copies", copies}, {"backings", backings},
+	{"checksum", checksum}, {"names", names}, {"options", options}, {"misuse", misuse}, {"batches", batches}, {"arrays", arrays}, {"copies", copies}, {"hints", hints}, {"backings", backings},
 	{"removed_full", removed_full}, {"deadlines", deadlines}, {"truncated", truncated}, {"forked", forked}, {"observers", observers}, {NULL, NULL},
 };
