@@ -95,7 +95,7 @@ struct mr_consumer {
 	uint64_t given;      /* SPSC: space given back */
 	uint64_t slipped;    /* where it was looked last how far the producers are, */
 	uint64_t dries;      /* and how often there was nothing since then */
-	unsigned slip;       /* pauses between two looks of a slip */
+	unsigned gap, slip;  /* pauses between two looks of a watch of an SPSC ring, and of a slip */
 	uint64_t run_end;    /* SPSC: end of the run that pos is in, or not above pos */
 	uint64_t run_length; /* SPSC: bytes of each message of that run */
 	uint64_t most;       /* bytes that a message may have to be leased; while an array is received, those of a cell */

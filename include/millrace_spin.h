@@ -12,8 +12,9 @@
 
 enum {
 	MR_RIVALRY = 64,      /* MPMC: spins for which a consumer remembers that another one was faster */
-	MR_WATCH_LOOKS = 256, /* looks at one word before anything else is tried, */
-	MR_LOOK_APART = 16,   /* so many nanoseconds apart in an MPMC ring */
+	MR_WATCH_LOOKS = 128, /* looks at one word before anything else is tried, */
+	MR_WATCH_APART = 40,  /* so many nanoseconds apart in an SPSC ring, which makes four or five of the time that an answer takes, see mr_watch, */
+	MR_LOOK_APART = 16,   /* and in an MPMC ring */
 	MR_SPIN_HOT = 32,     /* attempts without a pause, in an MPMC ring with the one above: on some processors one takes half as long as the news */
 	MR_SPIN_CLOSE = 64,   /* attempts that follow each other closely */
 	MR_SPIN_LOOK = 16,    /* attempts between two looks at the clock, behind those */
@@ -140,6 +141,9 @@ MR_FAST void mr_keep_distance(mr_handle *h, bool close)
  * loads, so that the news of a message is in use as soon as it is there. In an MPMC ring, where a CAS on that word follows, each look takes the line for
  * writing at once, but not among rivals, who would only take it from each other; and they are a bit apart: a producer writes the word twice, and should not
  * lose its line in between.
+ *
+ * The looks are apart, and few, so that the processor learns at which of them a message comes, as answers do after always the same time. It then executes what
+ * follows while the line is on its way, instead of expecting each look to be in vain.
  */
 MR_SLOW bool mr_watch(mr_consumer *q)
 {
@@ -161,6 +165,9 @@ MR_SLOW bool mr_watch(mr_consumer *q)
 				mr_pause();
 			if (to_write)
 				mr_prefetch_write(word);
+		} else if (i > 0) {
+			for (unsigned j = 0; j < q->gap; j++)
+				mr_pause();
 		}
 		const uint64_t w = mr_load_acq(word); /* order: D1 acq, pairs S4; C2 acq, pairs P6 */
 		if (w == want) {
@@ -201,10 +208,11 @@ MR_SLOW void mr_slip(mr_consumer *q)
 	}
 }
 
-/* Learns how many pauses make the time between two looks of a slip. */
+/* Learns how many pauses make the times between looks. */
 MR_SLOW void mr_pace(mr_consumer *q)
 {
 	q->slipped = q->pos;
+	q->gap = mr_pauses(MR_WATCH_APART);
 	q->slip = mr_pauses(MR_SLIP_LOOK);
 }
 
