@@ -146,10 +146,13 @@ python-test: ## install the Python client without a network, for each Python tha
 interop: ## every language against every language: the matrix, crowds, kills, recovery; those whose tools are missing are named
 	MILLRACE_INTEROP=1 $(GO) test -v -count=1 -timeout=15m $(TESTFLAGS) ./tests/interop
 
+# the assembler's option that keeps jumps off 32-byte boundaries, where it is known: docs/C.md
+JUMPS = $(if $(filter x86_64,$(shell uname -m)),$(shell echo 'int x;' | $${CC:-cc} -Wa,-mbranches-within-32B-boundaries -x c -c -o /dev/null - 2>/dev/null && echo -Wa,-mbranches-within-32B-boundaries))
+
 lib: ## build bin/lib/libmillrace.so, the C client as a shared library
 	@command -v $${CC:-cc} >/dev/null || { echo "make lib: needs a C compiler; apt-get install gcc libc6-dev"; exit 1; }
 	@mkdir -p bin/lib
-	$${CC:-cc} -std=c11 $(CWARN) -O2 -g -fPIC -shared -fvisibility=hidden -Wl,-soname,libmillrace.so.$(CABI) -Iinclude bindings/c/millrace.c -o bin/lib/libmillrace.so.$(CABI) -pthread
+	$${CC:-cc} -std=c11 $(CWARN) -O2 $(JUMPS) -g -fPIC -shared -fvisibility=hidden -Wl,-soname,libmillrace.so.$(CABI) -Iinclude bindings/c/millrace.c -o bin/lib/libmillrace.so.$(CABI) -pthread
 	ln -sf libmillrace.so.$(CABI) bin/lib/libmillrace.so
 
 install: lib ## install the C client below PREFIX (default /usr/local): headers, shared library, pkg-config files
