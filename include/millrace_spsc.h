@@ -42,7 +42,7 @@ MR_FAST int mr_need_room(mr_producer *p, uint64_t e) { return mr_likely(e - p->l
 MR_FAST void mr_spsc_committed(mr_producer *p, uint64_t e, uint64_t messages)
 {
 	const mr_core *c = &p->h.c;
-	if (e - p->pos == 1 ? (e & c->hint_mask) == 0 : (p->hinted ^ e) > c->hint_mask) { /* a single slot passes none of them unseen */
+	if (e - p->pos == 1 ? (e & c->hint_mask) == 0 : (p->hinted ^ e) > c->hint_mask) { /* a single slot passes none of them unseen, see mr_skip_to_start */
 		p->hinted = e;
 		mr_store_rel(&c->ctl->producer_position, e); /* order: S5 rel, pairs S5: a compiler must not move it in front of S4 */
 		mr_reached(p, e);
@@ -60,8 +60,9 @@ MR_SLOW void mr_skip_to_start(mr_producer *p, uint64_t pad)
 	const uint64_t t = p->pos;
 	mr_store_rlx(&mr_entry(c, t)->length, MILLRACE_FLAG_PAD);     /* order: S3 rlx, pairs D2 */
 	mr_store_rel(mr_state(c, t), mr_spsc_word(t + pad, 0)); /* order: S2 rel, pairs D1 */
-	p->pos = t + pad;
+	p->pos = p->hinted = t + pad; /* here, because what follows one slot at a time does not see that padding went past a place for a hint */
 	mr_bump(&p->h.me->padding, pad);
+	mr_store_rel(&c->ctl->producer_position, p->pos); /* order: S5 rel, pairs S5 */
 }
 
 /* Writes and publishes a message of k slots at the own position. The room was checked. */

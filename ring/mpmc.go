@@ -24,7 +24,8 @@ import (
 // I3 the interior of an extent is changed by its owner only, and freed from the last slot to the first; I4 any word but FREE(p) or one of the lap before
 // means that p has been claimed. Producers and consumers walk from word to word by these, never by the hints alone.
 
-// hintEvery is how many positions go by between two stores of a position hint. A hint saves others a walk; nothing rests on it.
+// hintEvery is how many positions go by between two stores of a position hint. A hint saves others a walk, and in an SPSC ring a successor rests on
+// it being at most N/2 + 8 behind (FORMAT 3.2).
 const hintEvery = 8
 
 // hintSmall is the ring size up to which hints are stored every time: a lap must not go by between two.

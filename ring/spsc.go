@@ -108,6 +108,8 @@ func (p *Producer) skipToStart(pad uint64) {
 	testpoint.Hit("S2")
 	p.pos = t + pad
 	bump(&p.me.padding, pad)
+	p.hinted = p.pos                                     // here, because what follows one slot at a time does not see that padding went past a place for a hint
+	atomicx.StoreRelease(&c.ctl.producerPosition, p.pos) // order: S5 rel, pairs S5
 }
 
 // spscReserve makes room for k slots that do not wrap.
