@@ -29,7 +29,7 @@ type Consumer struct {
 	least      uint64 // bytes that a message must have to be received by copying; of a typed consumer, the size of a value
 	fast       uint64 // messages of least bytes, and of up to so many more, exclusively, may take the fast path
 
-	dries  uint64 // times that there was nothing, since given moved
+	dries  uint64 // times that there was nothing, since the last slip
 	gap    int    // pauses between two looks of a watch,
 	slips  int    // and of a slip
 	rivals int    // MPMC: spins for which other consumers are expected to be after the same messages
@@ -95,7 +95,7 @@ func (q *Consumer) tryReceive(buf []byte) (int, error) {
 
 // expect sets how many bytes a message must have at least, and what follows from it.
 func (q *Consumer) expect(least uint64) {
-	if q.least, q.fast = least, 0; !q.fenced && least <= q.c.slotSize {
+	if q.least, q.fast = least, 0; q.plain() && least <= q.c.slotSize {
 		q.fast = q.c.slotSize + 1 - least
 	}
 }

@@ -132,7 +132,7 @@ type core struct {
 	inline     uint64
 	ctl        *control
 	hintMask   uint64          // a hint is stored when a position is passed that has none of these bits
-	giveEvery  uint64          // an SPSC consumer gives space back when more than this was consumed
+	giveEvery  uint64          // an SPSC consumer gives space back when more than this was consumed; either kind slips then
 	fault      *atomic.Uintptr // not 0 when the memory is lost
 
 	accounts      unsafe.Pointer

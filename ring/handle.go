@@ -79,6 +79,9 @@ func (p *Producer) full(at uint64) error {
 	return ErrFull
 }
 
+// plain says whether a release store is all that publishing needs: nothing more is asked for, or the store is a fence as well.
+func (h *handle) plain() bool { return !h.fenced || atomicx.Fenced }
+
 // hold notes the first position of an open lease or reservation (position + 1), or that there is none (0).
 func (h *handle) hold(v uint64) {
 	atomicx.StoreRelease(&h.me.held, v) // order: L4 rel, pairs V0: not before the release it follows; and before the claim by L2

@@ -10,7 +10,7 @@ import (
 )
 
 // The fast path of messages that are written and read in place: Reserve, Commit, Next and Release of one message of one slot, nobody asleep, nothing in
-// the way. As in fast.go each is one function for both kinds of ring, without a call; everything else leaves before it has changed anything.
+// the way. Each is one function for both kinds of ring, without a call; everything else leaves before it has changed anything.
 //
 // Invariant: what is done here is what spscReserve and mpmcClaim, spscFinish and mpmcFinish, spscLease and mpmcLease, spscRelease and mpmcRelease
 // would do, in the same order.

@@ -229,7 +229,7 @@ func WithoutFaultGuard() Option { return handleOption(func(h *handle) { h.unguar
 func (p *Producer) adopt() error {
 	c := p.c
 	p.pos = c.ctl.producerPosition.Load() // order: P0 acq, pairs P7 S5
-	if !p.fenced {
+	if p.plain() {
 		p.fast = c.slotSize + 1
 	}
 	if c.kind == MPMC {

@@ -15,7 +15,7 @@ type Producer struct {
 	limit  uint64 // SPSC: private copy of the space that was given back
 	coarse bool   // SPSC: do not ask for the exact position
 	hinted uint64 // SPSC: producer_position as stored last
-	fast   uint64 // messages of fewer bytes may take the fast path; none where publishing needs a fence
+	fast   uint64 // messages of fewer bytes may take the fast path; none where a release store is not enough to publish
 	mapped uint64 // where the next look at memory is due, see pages.go
 	looks  uint64 // how many spans were looked at
 	glance byte   // what was there, so that the look is not left out
