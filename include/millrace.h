@@ -214,7 +214,7 @@ MILLRACE_API int mr_receive(mr_consumer *q, void *buffer, size_t capacity, size_
 		if (status == MR_OK || status == MR_SHORT_BUFFER)
 			*size = q->pending.size;
 	} else if (mr_unlikely(q->pos - q->slipped > q->h.c.stride) && timeout != 0) {
-		mr_slip(q);
+		(void)mr_slip(q);
 	}
 	return mr_leave(&q->h, status, MR_GATE_OPEN, MR_GATE_OPEN);
 }

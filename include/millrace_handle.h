@@ -39,6 +39,8 @@ typedef struct mr_handle {
 	uint32_t roster, peer;
 } mr_handle;
 
+enum { MR_RIVALRY = 64 }; /* MPMC: spins for which a consumer remembers that another one was faster */
+
 /* A message: its positions, and bytes << 8 | lies inline << 7 | times given back before. */
 typedef struct mr_item {
 	uint64_t p, e, word;

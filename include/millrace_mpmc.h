@@ -335,6 +335,7 @@ MR_FAST int mr_mpmc_receive(mr_consumer *q, void *buffer, size_t capacity, size_
 				mr_announce_space(q);
 				return MR_OK;
 			}
+			q->rivals = MR_RIVALRY;
 		}
 	}
 	return mr_mpmc_receive_slow(q, buffer, capacity, size);

@@ -11,8 +11,7 @@
 #define MR_SPIN_MOST INT64_C(100000) /* and while it pays, or while those who sleep are woken sooner than that */
 
 enum {
-	MR_RIVALRY = 64,      /* MPMC: spins for which a consumer remembers that another one was faster */
-	MR_WATCH_LOOKS = 128, /* looks at one word before anything else is tried, */
+	MR_WATCH_LOOKS = 128, /* looks at one word before anything else is tried, twice as many in an MPMC ring, */
 	MR_WATCH_APART = 40,  /* so many nanoseconds apart in an SPSC ring, which makes four or five of the time that an answer takes, see mr_watch, */
 	MR_LOOK_APART = 16,   /* and in an MPMC ring */
 	MR_SPIN_HOT = 32,     /* attempts without a pause, in an MPMC ring with the one above: on some processors one takes half as long as the news */
@@ -159,7 +158,8 @@ MR_SLOW bool mr_watch(mr_consumer *q)
 	for (unsigned i = 0; i < q->h.distance; i++)
 		mr_pause();
 	const uint64_t was = mr_load_acq(word); /* order: D1 acq, pairs S4; C2 acq, pairs P6 */
-	for (unsigned i = 0; i < MR_WATCH_LOOKS; i++) {
+	const unsigned looks = c->kind == MR_SPSC ? MR_WATCH_LOOKS : 2 * MR_WATCH_LOOKS;
+	for (unsigned i = 0; i < looks; i++) {
 		if (c->kind == MR_MPMC && i > 0) {
 			for (unsigned j = 0; j < q->h.apart; j++)
 				mr_pause();
@@ -175,7 +175,8 @@ MR_SLOW bool mr_watch(mr_consumer *q)
 			return true;
 		}
 		if (w != was && (c->kind == MR_SPSC || mr_state_of(w) != MILLRACE_STATE_CLAIMED)) {
-			q->rivals = MR_RIVALRY;
+			if (c->kind == MR_MPMC)
+				q->rivals = MR_RIVALRY;
 			return true; /* a run, or a message of several slots; or somebody else took it */
 		}
 	}
@@ -186,26 +187,29 @@ MR_SLOW bool mr_watch(mr_consumer *q)
 /*
  * Lets the producers get ahead when the consumer is close behind: temporal slipping, as in FastForward (Giacomoni, Moseley, Vachharajani, PPoPP 2008). Who follows so closely never
  * runs dry, and takes line after line away while it is written, or has its core's prefetcher do so; a message then takes up to twice as long, on both sides. It comes after a
- * stride of messages, not where the ring ran dry all the time, and waits for a few microseconds and only while they go on.
+ * stride of messages, not where the ring ran dry all the time, and waits for a few microseconds and only while they go on. It returns how often it looked again.
  */
-MR_SLOW void mr_slip(mr_consumer *q)
+MR_SLOW int mr_slip(mr_consumer *q)
 {
 	const mr_core *c = &q->h.c;
-	const bool often = q->dries > c->stride / 8;
+	const bool often = q->dries > c->stride / 8, rivals = q->rivals > 0;
 	const int64_t want = (int64_t)mr_min(c->stride, MR_SLIP_AHEAD);
 	q->slipped = q->pos;
 	q->dries = 0;
-	if (often || q->h.alone || q->rivals > 0 || c->slots < MR_SLIP_LEAST)
-		return;
-	int64_t ahead = mr_ahead(mr_load_acq(&c->ctl->producer_position), q->pos); /* order: P0 acq, pairs P7 S5 */
-	for (int i = 0; i < MR_SLIP_LOOKS && ahead < want && (i > 0 || ahead < want / 2); i++) {
+	q->rivals /= 2; /* they may have left */
+	if (often || q->h.alone || rivals || c->slots < MR_SLIP_LEAST)
+		return 0;
+	int64_t ahead = mr_ahead(mr_load_acq(&c->ctl->producer_position), q->pos), was = ahead - 1; /* order: P0 acq, pairs P7 S5 */
+	if (ahead >= want / 2)
+		return 0;
+	int looks = 0;
+	for (; was != ahead && ahead < want && looks < MR_SLIP_LOOKS; looks++) {
 		for (unsigned j = 0; j < q->slip; j++)
 			mr_pause();
-		const int64_t was = ahead;
+		was = ahead;
 		ahead = mr_ahead(mr_load_acq(&c->ctl->producer_position), q->pos); /* order: P0 acq, pairs P7 S5 */
-		if (ahead == was)
-			return;
 	}
+	return looks;
 }
 
 /* Learns how many pauses make the times between looks. */

@@ -198,7 +198,9 @@ func (q *Consumer) watch(ctx context.Context, buf []byte) (_ *Consumer, _ contex
 			return q, ctx, buf, q.spsc || q.c.ctl.returns.Load() == q.seen && !raceDetector // order: C0 acq, pairs V4
 		}
 		if w != was && (q.spsc || stateOf(w) != stateClaimed) {
-			q.rivals = rivalry
+			if !q.spsc { // there it is a run, or a message of several slots
+				q.rivals = rivalry
+			}
 			return q, ctx, buf, false
 		}
 	}
@@ -212,9 +214,9 @@ func (q *Consumer) watch(ctx context.Context, buf []byte) (_ *Consumer, _ contex
 // on. It returns how often it looked again.
 func (q *Consumer) slip(ctx context.Context) (looks int) {
 	c := q.c
-	often := q.dries > c.giveEvery/8
-	q.dries = 0
-	if often || ctx == noWait || q.alone || q.rivals > 0 || c.slots < slipLeast {
+	often, rivals := q.dries > c.giveEvery/8, q.rivals
+	q.dries, q.rivals = 0, q.rivals/2 // they may have left
+	if often || ctx == noWait || q.alone || rivals > 0 || c.slots < slipLeast {
 		return 0
 	}
 	want := int64(min(c.giveEvery, slipAhead))
