@@ -109,7 +109,7 @@ typedef struct mr_core {
 	uint8_t *entries, *data;
 	uint64_t slots, mask, slot_size, inline_size;
 	uint64_t hint_mask; /* a hint is stored when a position is passed that has none of these bits */
-	uint64_t stride;    /* an SPSC consumer gives space back when more than this was consumed */
+	uint64_t stride;    /* an SPSC consumer gives space back when more than this was consumed; either kind slips then */
 	unsigned stride_shift;
 	uint32_t kind, policy, participants;
 	struct millrace_control *ctl;

@@ -17,9 +17,8 @@ enum {
 	MR_SPIN_HOT = 32,     /* attempts without a pause, in an MPMC ring with the one above: on some processors one takes half as long as the news */
 	MR_SPIN_CLOSE = 64,   /* attempts that follow each other closely */
 	MR_SPIN_LOOK = 16,    /* attempts between two looks at the clock, behind those */
-	MR_SLIP_AHEAD = 128,  /* messages that the producers are let get ahead in a slip, */
-	MR_SLIP_LEAST = 256,  /* in a ring of so many slots */
-	MR_SLIP_LOOK = 400,   /* nanoseconds between two looks at where they are, */
+	MR_SLIP_LEAST = 256,  /* slots of a ring in which a consumer slips, */
+	MR_SLIP_LOOK = 400,   /* nanoseconds between two looks at where the producers are, */
 	MR_SLIP_LOOKS = 10,   /* and how many of them at most */
 	MR_SPIN_FAR = 15,     /* most extra pauses before the first attempt */
 
@@ -185,7 +184,7 @@ MR_SLOW bool mr_watch(mr_consumer *q)
 }
 
 /*
- * Lets the producers get ahead when the consumer is close behind: temporal slipping, as in FastForward (Giacomoni, Moseley, Vachharajani, PPoPP 2008). Who follows so closely never
+ * Lets the producers get a stride ahead when the consumer is close behind: temporal slipping, as in FastForward (Giacomoni, Moseley, Vachharajani, PPoPP 2008). Who follows so closely never
  * runs dry, and takes line after line away while it is written, or has its core's prefetcher do so; a message then takes up to twice as long, on both sides. It comes after a
  * stride of messages, not where the ring ran dry all the time, and waits for a few microseconds and only while they go on. It returns how often it looked again.
  */
@@ -193,7 +192,7 @@ MR_SLOW int mr_slip(mr_consumer *q)
 {
 	const mr_core *c = &q->h.c;
 	const bool often = q->dries > c->stride / 8, rivals = q->rivals > 0;
-	const int64_t want = (int64_t)mr_min(c->stride, MR_SLIP_AHEAD);
+	const int64_t want = (int64_t)c->stride;
 	q->slipped = q->pos;
 	q->dries = 0;
 	q->rivals /= 2; /* they may have left */

@@ -21,9 +21,8 @@ const (
 	watchApart = 40 * time.Nanosecond   // SPSC: so far apart, which makes four or five of the time that an answer takes, see watch
 	apartLooks = 256                    // MPMC: the same,
 	lookApart  = 16 * time.Nanosecond   // and so far apart: a producer writes the word twice, and should not lose its line in between
-	slipAhead  = 128                    // messages that the producers are let get ahead in a slip,
-	slipLeast  = 256                    // in a ring of so many slots
-	slipLook   = 400 * time.Nanosecond  // between two looks at where they are,
+	slipLeast  = 256                    // slots of a ring in which a consumer slips,
+	slipLook   = 400 * time.Nanosecond  // time between two looks at where the producers are,
 	slipLooks  = 10                     // and how many of them, at most
 	spinHot    = 32                     // attempts without a pause, in an MPMC ring with the one above: on some processors one takes half as long as the news
 	spinClose  = 64                     // attempts that follow each other closely
@@ -168,7 +167,7 @@ func (q *Consumer) nothing(w, h uint64) bool {
 // word follows, each look takes the line for writing at once; but not among rivals, who would only take it from each other and from the producer.
 //
 // The looks are apart, and few, so that the processor learns at which of them a message comes, as answers do after always the same time. It
-// then executes what follows while the line is on its way: a round trip takes a fifth less than with looks that follow each other closely, each of which it
+// then executes what follows while the line is on its way: a round trip takes a sixth less than with looks that follow each other closely, each of which it
 // would expect to be in vain. The arguments are carried through, see fast.go.
 func (q *Consumer) watch(ctx context.Context, buf []byte) (_ *Consumer, _ context.Context, _ []byte, found bool) {
 	h := q.pos
@@ -208,7 +207,7 @@ func (q *Consumer) watch(ctx context.Context, buf []byte) (_ *Consumer, _ contex
 	return q, ctx, buf, false
 }
 
-// slip lets the producers get ahead when the consumer is close behind: temporal slipping, as in FastForward (Giacomoni, Moseley, Vachharajani, PPoPP 2008).
+// slip lets the producers get a stride ahead when the consumer is close behind: temporal slipping, as in FastForward (Giacomoni, Moseley, Vachharajani, PPoPP 2008).
 // Who follows so closely never runs dry, and takes line after line away while it is written, or has its core's prefetcher do so; a message then takes up to twice as
 // long, on both sides. It comes after a stride of messages, not where the ring ran dry all the time, and waits for a few microseconds and only while they go
 // on. It returns how often it looked again.
@@ -219,7 +218,7 @@ func (q *Consumer) slip(ctx context.Context) (looks int) {
 	if often || ctx == noWait || q.alone || rivals > 0 || c.slots < slipLeast {
 		return 0
 	}
-	want := int64(min(c.giveEvery, slipAhead))
+	want := int64(c.giveEvery)
 	ahead := int64(c.ctl.producerPosition.Load() - q.pos) // order: P0 acq, pairs P7 S5
 	if ahead >= want/2 {
 		return 0
