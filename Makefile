@@ -146,8 +146,7 @@ python-test: ## install the Python client without a network, for each Python tha
 interop: ## every language against every language: the matrix, crowds, kills, recovery; those whose tools are missing are named
 	MILLRACE_INTEROP=1 $(GO) test -v -count=1 -timeout=15m $(TESTFLAGS) ./tests/interop
 
-# the assembler's option that keeps jumps off 32-byte boundaries, where it is known: docs/C.md
-JUMPS = $(if $(filter x86_64,$(shell uname -m)),$(shell echo 'int x;' | $(CC) -Wa,-mbranches-within-32B-boundaries -x c -c -o /dev/null - 2>/dev/null && echo -Wa,-mbranches-within-32B-boundaries))
+include jumps.mk
 
 lib: ## build bin/lib/libmillrace.so, the C client as a shared library
 	@command -v $${CC:-cc} >/dev/null || { echo "make lib: needs a C compiler; apt-get install gcc libc6-dev"; exit 1; }
