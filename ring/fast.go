@@ -54,8 +54,8 @@ func (p *Producer) Send(ctx context.Context, msg []byte) error {
 		case n-8 <= 504:
 			copy512(at, from, n)
 		default:
-			p, word = p.put(at, msg, word)
-			c, t = p.c, p.pos
+			p, t, word = p.put(at, msg, t, word)
+			c = p.c
 			e = c.entry(t)
 		}
 		testpoint.Hit("S3 payload")
@@ -99,8 +99,8 @@ func (p *Producer) Send(ctx context.Context, msg []byte) error {
 	case n-8 <= 504:
 		copy512(at, from, n)
 	default:
-		p, word = p.put(at, msg, word)
-		c, t = p.c, p.pos
+		p, t, word = p.put(at, msg, t, word)
+		c = p.c
 		e = c.entry(t)
 	}
 	testpoint.Hit("P4 payload")
@@ -169,8 +169,8 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 		case n-8 <= 504:
 			copy512(to, at, n)
 		default:
-			q, n = q.get(buf, at, n)
-			c, h = q.c, q.pos
+			q, h, n = q.get(buf, at, h, n)
+			c = q.c
 		}
 		testpoint.Hit("D3")
 		q.pos = h + 1
@@ -218,8 +218,8 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 	case n-8 <= 504:
 		copy512(to, at, n)
 	default:
-		q, n = q.get(buf, at, n)
-		c, h = q.c, q.pos
+		q, h, n = q.get(buf, at, h, n)
+		c = q.c
 		e = c.entry(h)
 	}
 	testpoint.Hit("C3")
@@ -261,20 +261,20 @@ func (q *Consumer) receiveLeft(ctx context.Context, buf []byte) (int, error) {
 	return q.receiveSlow(ctx, buf)
 }
 
-// put copies a message for which there is no shorter way to at, and carries word through.
+// put copies a message for which there is no shorter way to at, and carries the position, which a second goroutine may move meanwhile, and word through.
 //
 //go:noinline
-func (p *Producer) put(at unsafe.Pointer, msg []byte, word uint64) (*Producer, uint64) {
+func (p *Producer) put(at unsafe.Pointer, msg []byte, t, word uint64) (*Producer, uint64, uint64) {
 	put(at, msg)
-	return p, word
+	return p, t, word
 }
 
-// get copies a message of n bytes for which there is no shorter way into buf, and carries n through.
+// get copies a message of n bytes for which there is no shorter way into buf, and carries the position and n through.
 //
 //go:noinline
-func (q *Consumer) get(buf []byte, at unsafe.Pointer, n uint64) (*Consumer, uint64) {
+func (q *Consumer) get(buf []byte, at unsafe.Pointer, h, n uint64) (*Consumer, uint64, uint64) {
 	move(buf, view(at, n))
-	return q, n
+	return q, h, n
 }
 
 // sent ends a Send after which somebody is to be woken, during which the segment was lost, or with which the producer came to other pages.
