@@ -104,9 +104,9 @@ func (p *Producer) sendParts(ctx context.Context, b batch) (done int, err error)
 	for b.len() > 0 {
 		var n int
 		if n, err = p.tryPart(b); err == ErrFull && ctx != noWait {
-			p.pending = sending{what: sendBatch, batch: b}
-			err = p.await(ctx)
-			n = p.pendingDone
+			var got sending
+			got, err = p.await(ctx, sending{what: sendBatch, batch: b})
+			n = got.done
 		}
 		if err != nil {
 			break
@@ -407,13 +407,14 @@ func (q *Consumer) ReceiveBatch(ctx context.Context, bufs [][]byte) (n int, err 
 		q.gate.leave(gateOpen)
 		return 0, nil
 	}
-	if n, err = q.tryReceiveBatch(bufs); err == ErrEmpty {
-		q.pending = receiving{bufs: bufs}
-		if ctx != noWait {
-			n, err = q.await(ctx)
-		} else {
-			n, err = q.poll()
+	if n, err = q.receiveAlike(destination{bufs: bufs}, len(bufs)); n == 0 && err == nil {
+		if !q.begin() {
+			return 0, q.refused()
 		}
+		if n, err = q.tryReceiveBatch(bufs); err == ErrEmpty {
+			n, err = q.await(ctx, receiving{bufs: bufs})
+		}
+		q.gate.finish()
 	}
 	if err != nil || q.c.gone() {
 		return q.left(n, err)
@@ -425,13 +426,22 @@ func (q *Consumer) ReceiveBatch(ctx context.Context, bufs [][]byte) (n int, err 
 // TryReceiveBatch is ReceiveBatch, or returns ErrEmpty, or io.EOF. Blocks: never.
 func (q *Consumer) TryReceiveBatch(bufs [][]byte) (int, error) { return q.ReceiveBatch(noWait, bufs) }
 
-// tryReceiveBatch is one attempt: what is left of a run in one step, otherwise one message after the other (SPSC), or under a lease that ends at once (MPMC).
+// receiveAlike copies messages of one size, most at most, in one step: what is left of a run (SPSC), a row (MPMC). 0 when the next ones are not of that sort.
+func (q *Consumer) receiveAlike(to destination, most int) (int, error) {
+	if q.spsc {
+		n, err := q.receiveRun(to)
+		return int(n), err
+	}
+	return q.mpmcReceiveRow(to, most)
+}
+
+// tryReceiveBatch is one attempt: messages that are alike at once, otherwise one after the other (SPSC), or under a lease that ends at once (MPMC).
 func (q *Consumer) tryReceiveBatch(bufs [][]byte) (int, error) {
+	if n, err := q.receiveAlike(destination{bufs: bufs}, len(bufs)); n != 0 || err != nil {
+		return n, err
+	}
 	if !q.spsc {
 		return q.mpmcReceiveBatch(bufs)
-	}
-	if n, err := q.receiveRun(destination{bufs: bufs}); n != 0 || err != nil {
-		return int(n), err
 	}
 	for i, buf := range bufs {
 		n, err := q.spscReceive(buf[:cap(buf)])

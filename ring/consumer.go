@@ -22,6 +22,7 @@ type Consumer struct {
 	runLength uint64 // SPSC: bytes of each message of that run
 
 	lease      lease
+	one        one         // what the fast path leases, apart from the lease
 	into       destination // of ReceiveBatch: where the leased messages will be copied
 	odd        uint64      // bytes of the message that did not fit there
 	generation uint64
@@ -43,6 +44,9 @@ type Consumer struct {
 
 	pending receiving // what a blocked call is trying to do
 }
+
+// one is a lease of one message of one slot, or none.
+type one struct{ p, word uint64 }
 
 // receiving is the argument of a blocking call, so that trying again needs no closure.
 type receiving struct {
@@ -75,12 +79,11 @@ func (q *Consumer) receiveSlow(ctx context.Context, buf []byte) (int, error) {
 	}
 	n, err := q.tryReceive(buf)
 	if err == ErrEmpty {
-		q.pending = receiving{buf: buf}
-		if ctx != noWait {
-			n, err = q.await(ctx)
-		} else {
-			n, err = q.poll()
+		if !q.begin() {
+			return 0, q.refused()
 		}
+		n, err = q.await(ctx, receiving{buf: buf})
+		q.gate.finish()
 	}
 	return q.left(n, err)
 }
@@ -108,58 +111,70 @@ func (q *Consumer) TryNext() (Message, error) { return q.Next(noWait) }
 
 // nextSlow is Next for every case.
 func (q *Consumer) nextSlow(ctx context.Context) (Message, error) {
-	if err := q.take(ctx, 1); err != nil {
-		return Message{}, err
-	}
-	return q.message(0), nil
+	m, _, err := q.take(ctx, 1)
+	return m, err
 }
 
 // NextBatch leases 1 to limit messages, in ascending positions; messages that were given back come first, in a batch of their own.
 //
 // Blocks and ends as Next does; it never waits for a second message. A limit below 1 is ErrMisuse.
 func (q *Consumer) NextBatch(ctx context.Context, limit int) (Batch, error) {
-	if err := q.take(ctx, limit); err != nil {
-		return Batch{}, err
-	}
-	return q.batch(), nil
+	_, b, err := q.take(ctx, limit)
+	return b, err
 }
 
 // TryNextBatch leases 1 to limit messages, or returns ErrEmpty, or io.EOF. Blocks: never. See NextBatch.
 func (q *Consumer) TryNextBatch(limit int) (Batch, error) {
-	if err := q.take(noWait, limit); err != nil {
-		return Batch{}, err
-	}
-	return q.batch(), nil
+	_, b, err := q.take(noWait, limit)
+	return b, err
 }
 
 // noWait stands for the context of a call that does not wait.
 var noWait context.Context
 
-// take leases up to limit messages.
-func (q *Consumer) take(ctx context.Context, limit int) (err error) {
+// take leases up to limit messages, and returns the tokens for the first and for all of them.
+func (q *Consumer) take(ctx context.Context, limit int) (m Message, b Batch, err error) {
 	if !q.gate.enter(gateOpen) {
-		return q.refused()
+		return m, b, q.refused()
 	}
 	if limit < 1 {
 		q.gate.leave(gateOpen)
-		return ErrMisuse
+		return m, b, ErrMisuse
+	}
+	if !q.begin() {
+		return m, b, q.refused()
 	}
 	limit = q.leaseRoom(limit)
 	q.generation++
+	q.lease.generation = q.generation
 	if err = q.tryTake(limit); err == ErrEmpty {
-		q.pending = receiving{limit: limit}
-		if ctx != noWait {
-			_, err = q.await(ctx)
-		} else {
-			_, err = q.poll()
-		}
+		_, err = q.await(ctx, receiving{limit: limit})
 	}
+	if err == nil {
+		m, b = q.message(0), q.batch()
+	}
+	q.gate.finish()
 	if err != nil || q.c.gone() {
-		return q.leave(err)
+		return Message{}, Batch{}, q.leave(err)
 	}
 	q.expose()
 	q.gate.leave(gateHeld)
-	return nil
+	return m, b, nil
+}
+
+// begin enters the section of the gate. When it is false the call is misuse, and the gate has been left.
+func (q *Consumer) begin() bool {
+	if !q.gate.begin() {
+		q.overlap.Store(true) // order: heap
+		q.gate.leave(gateOpen)
+		return false
+	}
+	if q.lease.open() || q.holdsOne() { // a call that overlapped the one before left the gate as if nothing were held
+		q.gate.finish()
+		q.gate.leave(gateHeld)
+		return false
+	}
+	return true
 }
 
 // leaseRoom makes room for leases of limit messages, and returns how many one may have at most.
@@ -191,7 +206,7 @@ func (q *Consumer) All(ctx context.Context) iter.Seq2[Message, error] {
 				return
 			}
 			more := yield(m, nil)
-			if q.current(m.word) && q.gate.is() == gateHeld {
+			if q.leased(m) {
 				if err := m.Release(); err != nil {
 					if more {
 						yield(Message{}, err)
@@ -218,83 +233,11 @@ func (q *Consumer) message(i int) Message {
 // batch makes the token for the open lease.
 func (q *Consumer) batch() Batch {
 	l := &q.lease
-	b := Batch{q, unsafe.Pointer(&l.run), l.cell, q.generation<<32 | uint64(l.count)}
+	b := Batch{q, unsafe.Pointer(&l.run), l.cell, l.generation<<32 | uint64(l.count)}
 	if !l.isRun {
 		b.items, b.cell = unsafe.Pointer(unsafe.SliceData(l.items)), 0
 	}
 	return b
-}
-
-// endOne releases the messages of the lease up to the one at position p, or gives it back.
-func (q *Consumer) endOne(word, p uint64, back bool) error {
-	return q.end(endOf{word: word, position: p, back: back})
-}
-
-// endAll releases what is left of the lease of a generation.
-func (q *Consumer) endAll(generation uint64) error {
-	return q.end(endOf{all: true, word: generation})
-}
-
-// endOf is what a lease, or a part of it, is ended by: a Message, or a whole Batch.
-type endOf struct {
-	all      bool
-	back     bool
-	word     uint64 // of the message; the generation of a batch
-	position uint64 // of the message
-}
-
-// index returns which message of the open lease is the last that t ends, or -1 for a stale token. It is asked inside the gate: a token that is good
-// outside of it may be stale by then.
-func (q *Consumer) index(t endOf) int {
-	switch {
-	case t.all && uint32(t.word) == uint32(q.generation):
-		return q.lease.count - 1
-	case !t.all && q.current(t.word):
-		return q.lease.index(t.position)
-	}
-	return -1
-}
-
-// end releases, or gives back, the messages of the lease up to the one that t names.
-func (q *Consumer) end(t endOf) error {
-	if q == nil {
-		return ErrMisuse
-	}
-	if !q.gate.enter(gateHeld) {
-		return q.refused()
-	}
-	l, back := &q.lease, t.back
-	i := q.index(t)
-	if i < l.next {
-		q.gate.leave(gateHeld)
-		return ErrMisuse
-	}
-	switch {
-	case back && i != l.next: // the ones before must have been released
-		q.gate.leave(gateHeld)
-		return ErrMisuse
-	case back:
-		q.giveBackLease(false)
-	case q.c.kind == SPSC:
-		q.spscRelease(i)
-	default:
-		q.mpmcRelease(i)
-	}
-	if l.open() && !q.c.gone() {
-		q.gate.leave(gateHeld)
-		return nil
-	}
-	q.generation++
-	return q.leave(nil)
-}
-
-// giveBackLease gives everything that is still leased back.
-func (q *Consumer) giveBackLease(byPolicy bool) {
-	if q.c.kind == SPSC {
-		q.spscReturn(byPolicy)
-	} else {
-		q.mpmcReturn(q.lease.count-1, byPolicy)
-	}
 }
 
 // Close ends the registration. An open lease is given back as if the consumer had died, a blocked call returns ErrClosed.
@@ -303,7 +246,14 @@ func (q *Consumer) giveBackLease(byPolicy bool) {
 // Failure: ErrMisuse when a call does not leave for ten seconds, because it has panicked; then the whole Ring is cut off in this process.
 func (q *Consumer) Close() error {
 	return q.close(func(was uint32) {
-		if was == gateHeld {
+		if was != gateHeld && (q.spsc || was == gateBroken) {
+			return
+		}
+		if q.lease.open() {
+			q.giveBackLease(true)
+		}
+		if q.holdsOne() {
+			q.leaseOne(q.one, nil)
 			q.giveBackLease(true)
 		}
 	})
@@ -356,7 +306,7 @@ func (m Message) Redelivered() bool { return m.Deliveries() > 1 }
 
 // Return gives the message back unprocessed: it is delivered again to somebody, with a higher count, whatever the ring's policy for deaths is.
 // For a message of a Batch, the ones before it must have been released, and what the batch holds behind it is given back too.
-func (m Message) Return() error { return m.q.endOne(m.word, m.position, true) }
+func (m Message) Return() error { return m.q.end(endOf{message: m, back: true}) }
 
 // A Batch is a lease of several messages. It is a small value; copies stand for the same lease.
 type Batch struct { // four words, so that it can be in registers
@@ -383,4 +333,4 @@ func (b Batch) At(i int) Message { // small enough to be inlined: it is called f
 }
 
 // Release releases what is left of the batch.
-func (b Batch) Release() error { return b.q.endAll(b.token >> 32) }
+func (b Batch) Release() error { return b.q.end(endOf{generation: b.token >> 32}) }

@@ -2,7 +2,10 @@ package ring
 
 import (
 	"runtime"
+	"sync/atomic"
 	"time"
+
+	"github.com/cd1900cf/millrace/internal/atomicx"
 )
 
 // The states of a gate: who is inside the handle.
@@ -25,6 +28,17 @@ func (g *gate) enter(from uint32) bool {
 	}
 	return true
 }
+
+// section is the part of a call that works on what the handle keeps from call to call: what a waiting call wants, a lease. A plain gate does not always
+// keep two calls apart; this does. What goes without it rests on the words of the ring alone, so that an overlap hurts nobody else.
+type section struct{ busy uint32 }
+
+// begin enters the section. When it is false another call is inside, and this one is misuse.
+func (s *section) begin() bool { return atomic.CompareAndSwapUint32(&s.busy, 0, 1) } // order: heap
+
+func (s *section) finish() { atomicx.StoreRelease32(&s.busy, 0) } // order: G3 rel, heap
+
+func (s *section) inUse() bool { return atomic.LoadUint32(&s.busy) != 0 } // order: G3 acq, heap
 
 // closePatience is how long a Close waits for a call that should be on its way out: calls are short, and blocked ones have been told to end. A call that
 // never leaves has panicked, by a fault in the caller's own memory, say, and the caller went on.

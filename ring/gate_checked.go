@@ -10,6 +10,7 @@ import (
 // gate keeps the calls on one handle apart: a second goroutine that comes while one is inside is turned away with ErrMisuse.
 // In this build every overlap is detected.
 type gate struct {
+	section
 	word    atomic.Uint32
 	closing atomic.Uint32
 }

@@ -13,6 +13,7 @@ import (
 // gate keeps the calls on one handle apart: a second goroutine that comes while one is inside is turned away with ErrMisuse.
 // It is a plain word, so detection is on a best-effort basis; builds with -race or -tags invariants detect every overlap.
 type gate struct {
+	section
 	word    uint32
 	closing atomic.Uint32
 }
@@ -47,7 +48,7 @@ func (g *gate) shut() (was uint32) {
 	since := time.Now()
 	for i := 0; ; i++ {
 		was = atomic.LoadUint32(&g.word) // order: G3 acq, heap, pairs G3 of leave, and G1 by the barrier
-		if was != gateInside {
+		if was != gateInside && !g.inUse() {
 			atomic.StoreUint32(&g.word, gateClosed) // order: G3 rel, heap, pairs G1
 			return was
 		}

@@ -2,6 +2,7 @@ package ring
 
 import (
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/cd1900cf/millrace/futex"
@@ -42,6 +43,7 @@ type handle struct {
 	exposed   bool // slices into the ring were handed out
 
 	gate    gate
+	overlap atomic.Bool // two calls were seen to overlap
 	blocked blockage
 	broken  error
 
@@ -111,6 +113,9 @@ func (h *handle) refused() error {
 	case h.gate.is() == gateBroken:
 		return h.broken
 	}
+	if h.gate.is() == gateInside {
+		h.overlap.Store(true) // order: heap
+	}
 	return ErrMisuse
 }
 
@@ -155,6 +160,7 @@ func (h *handle) lose() error {
 func (h *handle) abandon() {
 	if e := recover(); e != nil {
 		h.broken = ErrMisuse
+		h.gate.finish()
 		h.gate.leave(gateBroken)
 		panic(e)
 	}
@@ -198,6 +204,11 @@ func (h *handle) endSession(was uint32, settle func(was uint32)) (err error) {
 	if was == gateBroken { // nobody knows what it still holds: the session ends as a death does, so that others recover it
 		h.wakeEverybody()
 		return nil
+	}
+	if h.overlap.Load() && h.c.kind == MPMC { // order: heap, such calls may have claimed what no token ended
+		time.Sleep(overlapGrace)
+		(&repair{h.c, 8*h.c.slots + 64}).scan(h.id)
+		h.c.ctl.returns.Add(1) // order: V4 rel, pairs C0
 	}
 	if h.kind == ProducerRole {
 		h.c.recoverAll()                                     // so that who died before this close is known to have ended before it (Grace)

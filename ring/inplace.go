@@ -31,10 +31,10 @@ func (p *Producer) Reserve(ctx context.Context, n int) (Reservation, error) {
 	}
 	t := p.pos
 	e := c.entry(t)
-	ok := t+1-p.limit <= c.slots // S1
+	ok := p.resv.n == none && t+1-p.limit <= c.slots // S1
 	if !p.spsc {
 		// order: P3 acqrel, pairs C4 C5 L3 (acquire: the consumer has read the payload that is overwritten next) and C2
-		ok = e.state.CompareAndSwap(freeWord(t), claimedWord(t+1, p.id))
+		ok = p.resv.n == none && e.state.CompareAndSwap(freeWord(t), claimedWord(t+1, p.id))
 	}
 	if !ok {
 		p.gate.leave(gateOpen)
@@ -45,11 +45,11 @@ func (p *Producer) Reserve(ctx context.Context, n int) (Reservation, error) {
 		atomicx.StoreRelaxed(&c.ctl.reservedPosition, t+1) // order: S3 rlx, pairs nothing: read by observers and by the next producer
 		testpoint.Hit("S1 reserved")
 	}
-	at, word := unsafe.Add(unsafe.Pointer(e), layout.EntrySize), uint64(n)|layout.FlagInline
+	at := unsafe.Add(unsafe.Pointer(e), layout.EntrySize)
 	if uint64(n) > c.inline {
-		at, word = c.cell(t), uint64(n)
+		at = c.cell(t)
 	}
-	p.resv = reservation{head: t, at: t, end: t + 1, data: at, n: uint64(n), word: word}
+	p.resv = reservation{t, uint64(n)}
 	p.hold(t + 1)
 	testpoint.Hit("reserved")
 	if !p.exposed {
@@ -73,15 +73,20 @@ func (r Reservation) Commit() error {
 	if !p.gate.claim(gateHeld) {
 		return p.finish(r, int(r.n()), true)
 	}
-	if !p.gate.inside() || !r.current() || p.resv.end-p.resv.head != 1 {
+	c, t, word := p.c, r.head, r.n()
+	e := c.entry(t)
+	// order: P6 rlx, own word
+	if !p.gate.inside() || !r.current() || word > c.slotSize || !p.spsc && e.state.Load() != claimedWord(t+1, p.id) {
 		p.gate.leave(gateHeld)
 		return p.finish(r, int(r.n()), true)
 	}
-	c, t := p.c, p.resv.head
-	e := c.entry(t)
 	next := p.fresh(t)
+	p.resv.n = none
 	p.generation++
-	atomicx.StoreRelaxed(&e.length, p.resv.word) // order: P4 rlx, pairs C3: published by P6; S3 rlx, pairs D2: published by S4
+	if word <= c.inline {
+		word |= layout.FlagInline
+	}
+	atomicx.StoreRelaxed(&e.length, word) // order: P4 rlx, pairs C3: published by P6; S3 rlx, pairs D2: published by S4
 	testpoint.Either(p.spsc, "S3", "P4 length")
 	publish(&e.state, next, p.fenced) // order: P6 rel, pairs C2 and N1; S4 rel, pairs D1 and N1
 	testpoint.Either(p.spsc, "S4", "P6")
@@ -132,7 +137,7 @@ func (q *Consumer) Next(ctx context.Context) (Message, error) {
 	}
 	length := e.length.Load() // order: D2 rlx, pairs S3: ordered by D1; C3 rlx, pairs P4: ordered by C2
 	at, n, ok := c.single(e, h, length)
-	if !ok {
+	if !ok || q.one.word != none {
 		q.gate.leave(gateOpen)
 		return q.nextSlow(ctx)
 	}
@@ -156,11 +161,8 @@ func (q *Consumer) Next(ctx context.Context) (Message, error) {
 	}
 	q.pos = h + 1
 	q.generation++
-	l := &q.lease
 	word := n<<lengthShift | (q.generation&generationMask)<<generationShift
-	l.items = l.items[:1]
-	l.items[0] = item{h, h + 1, at, word}
-	l.next, l.count, l.isRun, l.shared, l.end = 0, 1, false, true, h+1
+	q.one = one{h, word}
 	bump(&q.me.received, 1)
 	testpoint.Hit("L2 counted")
 	if !q.exposed {
@@ -181,15 +183,14 @@ func (m Message) Release() error {
 		return ErrMisuse
 	}
 	if !q.gate.claim(gateHeld) {
-		return q.endOne(m.word, m.position, false)
+		return q.end(endOf{message: m})
 	}
-	l := &q.lease
-	if !q.gate.inside() || !q.current(m.word) || l.isRun || l.count != 1 || l.items[0].p != m.position || l.items[0].e-m.position != 1 {
+	if !q.gate.inside() || q.one != (one{m.position, m.word}) || !q.spsc && !q.holds(m.position, m.word) {
 		q.gate.leave(gateHeld)
-		return q.endOne(m.word, m.position, false)
+		return q.end(endOf{message: m})
 	}
 	c := q.c
-	l.next = 1
+	q.one.word = none
 	if q.spsc {
 		h := q.pos                                    // padding behind the message goes with it
 		publish(&c.ctl.consumerPosition, h, q.fenced) // order: D4 rel, pairs S1 and N1

@@ -19,6 +19,7 @@ type lease struct {
 	isRun       bool
 	shared      bool   // MPMC: all items are in one extent, whose word is the first one's; otherwise each has its own
 	end         uint64 // MPMC: end of that extent
+	generation  uint64 // of its tokens
 }
 
 // item is one leased message: its positions, its payload, and what else there is to know of it packed into one word, so that a Message travels in
@@ -36,9 +37,9 @@ const (
 	lengthShift     = 24
 )
 
-// item describes the message [p, e) that was given back r times, from its length word, which was checked.
+// item describes the message [p, e) of the lease that was given back r times, from its length word, which was checked.
 func (q *Consumer) item(p, e, r, length uint64) item {
-	it := item{p: p, e: e, word: length&layout.LengthMask<<lengthShift | (q.generation&generationMask)<<generationShift | r}
+	it := item{p: p, e: e, word: length&layout.LengthMask<<lengthShift | (q.lease.generation&generationMask)<<generationShift | r}
 	if length&layout.FlagInline != 0 {
 		it.data = unsafe.Add(unsafe.Pointer(q.c.entry(p)), layout.EntrySize)
 	} else {
@@ -127,6 +128,7 @@ func (q *Consumer) mpmcLease(limit int) error {
 		// order: L2 acqrel, pairs P6 V3
 		if !c.state(f.p).CompareAndSwap(f.w, takenWord(end, q.id, r)) {
 			q.hold(0)
+			l.reset()
 			continue
 		}
 		testpoint.Hit("L2")
@@ -152,7 +154,7 @@ func (q *Consumer) fits(i int, size uint64) bool {
 func (q *Consumer) extend(p uint64, limit int) (end uint64) {
 	c, l := q.c, &q.lease
 	end = l.items[0].e
-	generation := (q.generation & generationMask) << generationShift
+	generation := (l.generation & generationMask) << generationShift
 	for x := end; l.count < limit && x-p < c.slots; {
 		ent := c.entry(x)
 		w := ent.state.Load()       // order: C2 acq, pairs P6

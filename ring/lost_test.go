@@ -47,7 +47,11 @@ func TestPanicInsideACall(t *testing.T) {
 	defer r.Close()
 	_, q := pair(t, r)
 	require.PanicsWithValue(t, "no context", func() {
-		defer q.Close()
+		defer func() {
+			since := time.Now()
+			require.NoError(t, q.Close())
+			require.Less(t, time.Since(since), closePatience/2)
+		}()
 		_, _ = q.Receive(panickingContext{}, nil)
 	})
 	_, err = q.TryReceive(nil)

@@ -238,13 +238,25 @@ func TestMisuseHurtsNobodyElse(t *testing.T) {
 			msg := []byte("misused!")
 			for i := 0; !stop.Load(); i++ {
 				var err error
-				if i%3 == 0 {
+				switch i % 7 {
+				case 0, 3:
 					var res Reservation
-					if res, err = shared.TryReserve(8); err == nil {
+					if res, err = shared.TryReserve(8 + 32*(i&1)); err == nil {
 						copy(res.Bytes(), msg) // nil when the other one has ended it
-						err = res.Commit()
+						err = res.CommitN(8)
 					}
-				} else {
+				case 5:
+					short, cancel := context.WithTimeout(ctx, 10*time.Microsecond)
+					err = shared.Send(short, msg)
+					cancel()
+				case 6:
+					var n int
+					n, err = shared.TrySendBatch([][]byte{msg, msg, msg})
+					accepted.Add(int64(n))
+					if err == nil {
+						continue
+					}
+				default:
 					err = shared.TrySend(msg)
 				}
 				switch err {
@@ -311,35 +323,99 @@ func TestMisuseHurtsNobodyElse(t *testing.T) {
 	require.NoError(t, r.Close())
 }
 
-// A batch that was released is stale whatever the consumer leases next. Properties: its messages are the zero Message, and the new lease stays as it is.
-func TestStaleBatch(t *testing.T) {
-	for _, sizes := range [][]int{{8, 8, 8}, {8, 5, 8}} { // a run in an SPSC ring, and none
-		forms(t, Options{Slots: 16, SlotSize: 16}, func(t *testing.T, r *Ring) {
-			p, q := pair(t, r)
-			var msgs [][]byte
-			for _, n := range sizes {
-				msgs = append(msgs, make([]byte, n))
+// Two goroutines use one consumer at once, again and again. Properties: the producer and another consumer come to the end of the stream; what that other one gets
+// is whole, in order, and nothing twice unless it says so; when the handles are closed no slot is held.
+func TestMisuseOfConsumerHurtsNobodyElse(t *testing.T) {
+	r := newHeapAt(t, Options{Kind: MPMC, Slots: 16, SlotSize: 16}, 0)
+	p, err := r.NewProducer()
+	require.NoError(t, err)
+	shared, err := r.NewConsumer()
+	require.NoError(t, err)
+	honest, err := r.NewConsumer()
+	require.NoError(t, err)
+	ctx := patient(t)
+	var stop atomic.Bool
+	var misusers sync.WaitGroup
+	for range 2 {
+		misusers.Go(func() {
+			buf, bufs := make([]byte, r.MaxMessage()), make([][]byte, 3)
+			for i := 0; !stop.Load(); i++ {
+				switch i % 7 {
+				case 0:
+					_, _ = shared.TryReceive(buf)
+				case 4:
+					if b, err := shared.TryNextBatch(3); err == nil {
+						_ = b.At(0).Release()
+						_ = b.Release()
+					}
+				case 5:
+					bufs[0], bufs[1], bufs[2] = buf[:0:40], buf[40:40:56], buf[56:56]
+					_, _ = shared.TryReceiveBatch(bufs)
+				case 6:
+					short, cancel := context.WithTimeout(ctx, 10*time.Microsecond)
+					_, _ = shared.Receive(short, buf)
+					cancel()
+				case 1:
+					if m, err := shared.TryNext(); err == nil {
+						copy(buf, m.Bytes())
+						_ = m.Release()
+					}
+				case 2:
+					if m, err := shared.TryNext(); err == nil {
+						_ = m.Return()
+					}
+				case 3:
+					if b, err := shared.TryNextBatch(1); err == nil {
+						_ = b.Release()
+					}
+				}
+				if i%64 == 0 {
+					runtime.Gosched()
+				}
 			}
-			lease := func() Batch {
-				n, err := p.TrySendBatch(msgs)
-				require.NoError(t, err)
-				require.Equal(t, len(msgs), n)
-				b, err := q.TryNextBatch(3)
-				require.NoError(t, err)
-				require.Equal(t, 3, b.Len())
-				return b
-			}
-			old := lease()
-			require.NoError(t, old.Release())
-			b := lease()
-			require.Nil(t, old.At(0).Bytes())
-			require.Equal(t, ErrMisuse, old.At(2).Release())
-			require.Equal(t, ErrMisuse, old.Release())
-			require.Len(t, b.At(2).Bytes(), 8)
-			require.NoError(t, b.Release())
-			require.Nil(t, b.At(0).Bytes())
 		})
 	}
+	const messages = 20000
+	sent := make(chan error, 1)
+	go func() {
+		msg := make([]byte, 40) // some take three slots
+		for i := range uint64(messages) {
+			binary.LittleEndian.PutUint64(msg, i)
+			binary.LittleEndian.PutUint64(msg[8:], ^i)
+			n := 16
+			if i%8 == 0 {
+				n = 40
+			}
+			if err := p.Send(ctx, msg[:n]); err != nil {
+				sent <- err
+				return
+			}
+		}
+		sent <- p.Close()
+	}()
+	buf := make([]byte, r.MaxMessage())
+	got, last := 0, uint64(0)
+	for {
+		n, err := honest.Receive(ctx, buf)
+		if err == io.EOF {
+			break
+		}
+		require.NoError(t, err)
+		require.GreaterOrEqual(t, n, 16)
+		i := binary.LittleEndian.Uint64(buf)
+		require.Equal(t, ^i, binary.LittleEndian.Uint64(buf[8:]))
+		if honest.Last().Deliveries == 1 {
+			require.True(t, got == 0 || i > last)
+			got, last = got+1, i
+		}
+	}
+	require.NoError(t, <-sent)
+	stop.Store(true)
+	misusers.Wait()
+	require.NoError(t, shared.Close())
+	require.NoError(t, honest.Close())
+	require.Zero(t, r.Stats().Used)
+	require.NoError(t, r.Close())
 }
 
 // A call without a context does not wait: SendBatch commits what fits, as the others return at once.
@@ -351,30 +427,5 @@ func TestSendBatchWithoutContext(t *testing.T) {
 		require.Equal(t, ErrFull, err)
 		require.Equal(t, 8, n)
 		require.Equal(t, ErrFull, p.TrySend(nil), "the handle is in order")
-	})
-}
-
-// Close may come while a lease is being released in parts. Under -race: what Release looks at is the handle's, and it looks inside the gate only.
-func TestCloseBesideRelease(t *testing.T) {
-	forms(t, Options{Slots: 64, SlotSize: 16}, func(t *testing.T, r *Ring) {
-		p, err := r.NewProducer()
-		require.NoError(t, err)
-		for range 50 {
-			_, err := p.TrySendBatch(make([][]byte, 32))
-			require.True(t, err == nil || err == ErrFull, err)
-			q, err := r.NewConsumer()
-			require.NoError(t, err)
-			b, err := q.TryNextBatch(32)
-			require.NoError(t, err)
-			closed := make(chan error)
-			go func() { closed <- q.Close() }()
-			for i := range b.Len() {
-				if err := b.At(i).Release(); err != nil {
-					require.Contains(t, []error{ErrClosed, ErrMisuse}, err)
-					break
-				}
-			}
-			require.NoError(t, <-closed)
-		}
 	})
 }

@@ -166,17 +166,18 @@ func (h *handle) freeStretch(q, e uint64) {
 }
 
 // mpmcFinish ends the open reservation.
-func (p *Producer) mpmcFinish(n uint64, commit bool) {
-	r := p.resv
+func (p *Producer) mpmcFinish(r reservation, n uint64, commit bool) {
+	at, end := p.c.extent(r)
 	if commit {
-		p.mpmcPublish(r.head, r.at, r.end, n, shorter(r.word, n))
+		_, word := p.c.place(at, r.n)
+		p.mpmcPublish(r.head, at, end, n, shorter(word, n))
 		return
 	}
-	p.freeStretch(r.head+1, r.end)
+	p.freeStretch(r.head+1, end)
 	testpoint.Hit("discarding")
 	publish(p.c.state(r.head), freeWord(r.head+p.c.slots), p.fenced) // order: P6 rel, pairs C2 P1 and N1
 	testpoint.Hit("discarded")
-	p.advance(r.head, r.end, 0)
+	p.advance(r.head, end, 0)
 	// The slots are free, and the consumers have one claim less to wait for.
 	p.wakeAll(&p.c.ctl.notEmpty)
 	p.wakeAll(&p.c.ctl.notFull)

@@ -2,6 +2,7 @@ package ring
 
 import (
 	"context"
+	"time"
 	"unsafe"
 
 	"github.com/cd1900cf/millrace/internal/layout"
@@ -25,18 +26,20 @@ type Producer struct {
 	waitForConsumers bool
 	typed            bool
 
-	pending     sending // what a blocked call is trying to do
-	pendingDone int     // messages of pending.batch that the last attempt sent
+	pending sending // what a blocked call is trying to do
 }
 
-// reservation is an open claim.
-type reservation struct {
-	head uint64 // first position of the extent, padding included
-	at   uint64 // position of the message
-	end  uint64 // behind the last slot
-	data unsafe.Pointer
-	n    uint64
-	word uint64 // length word for n bytes
+// reservation is an open claim: of the slots for n bytes, from position head on, padding included. No claim when n is none.
+type reservation struct{ head, n uint64 }
+
+// none is no number of bytes, and no word of an item.
+const none = ^uint64(0)
+
+// extent returns where the message of the claim is, and where the claim ends.
+func (c *core) extent(r reservation) (at, end uint64) {
+	k := c.slotsFor(r.n)
+	at = r.head + c.pad(r.head, k)
+	return at, at + k
 }
 
 // sending is the argument of a blocking call, so that trying again needs no closure.
@@ -45,6 +48,8 @@ type sending struct {
 	msg   []byte
 	n     uint64
 	batch batch
+	done  int    // messages of batch that the last attempt sent
+	head  uint64 // position that it reserved
 }
 
 const (
@@ -68,8 +73,7 @@ func (p *Producer) sendSlow(ctx context.Context, msg []byte) error {
 	err := p.trySend(msg)
 	if err == ErrFull {
 		if ctx != noWait {
-			p.pending = sending{what: sendOne, msg: msg}
-			err = p.await(ctx)
+			_, err = p.await(ctx, sending{what: sendOne, msg: msg})
 		} else if p.unblock() {
 			err = p.trySend(msg)
 		}
@@ -94,52 +98,56 @@ func (p *Producer) reserveSlow(ctx context.Context, n int) (Reservation, error) 
 	if !p.gate.enter(gateOpen) {
 		return Reservation{}, p.refused()
 	}
+	if p.holds() { // a call that overlapped the one before left the gate as if nothing were held
+		p.gate.leave(gateHeld)
+		return Reservation{}, ErrMisuse
+	}
 	p.coarse = ctx != noWait // as in sendSlow
-	err := p.tryReserve(uint64(n))
+	head, err := p.tryReserve(uint64(n))
 	if err == ErrFull {
 		if ctx != noWait {
-			p.pending = sending{what: sendReserve, n: uint64(n)}
-			err = p.await(ctx)
+			var got sending
+			got, err = p.await(ctx, sending{what: sendReserve, n: uint64(n)})
+			head = got.head
 		} else if p.unblock() {
-			err = p.tryReserve(uint64(n))
+			head, err = p.tryReserve(uint64(n))
 		}
 	}
 	p.coarse = false
-	return p.reserved(err)
+	return p.reserved(reservation{head, uint64(n)}, err)
 }
 
-func (p *Producer) tryReserve(n uint64) error {
+// tryReserve claims the slots for n bytes, and returns the first position.
+func (p *Producer) tryReserve(n uint64) (head uint64, err error) {
 	if n > p.c.maxMessage {
-		return p.tooLarge(n)
+		return 0, p.tooLarge(n)
 	}
 	k := p.c.slotsFor(n)
-	var head, at uint64
-	var err error
 	if p.c.kind == SPSC {
-		head, at, err = p.spscReserve(k)
+		head, err = p.spscReserve(k)
 	} else {
-		head, at, err = p.mpmcClaim(k)
+		head, _, err = p.mpmcClaim(k)
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		p.hold(head + 1)
+		testpoint.Hit("reserved")
 	}
-	p.resv = reservation{head: head, at: at, end: at + k, n: n}
-	p.resv.data, p.resv.word = p.c.place(at, n)
-	p.hold(head + 1)
-	testpoint.Hit("reserved")
-	return nil
+	return head, err
 }
 
 // reserved ends a successful or failed reserve call.
-func (p *Producer) reserved(err error) (Reservation, error) {
+func (p *Producer) reserved(r reservation, err error) (Reservation, error) {
 	if err != nil || p.c.gone() {
 		return Reservation{}, p.leave(err)
 	}
 	p.expose()
+	p.resv = r
 	p.generation++
-	r := Reservation{p, p.resv.data, p.resv.head, p.generation<<reservationBits | p.resv.n}
+	at, _ := p.c.extent(r)
+	data, _ := p.c.place(at, r.n)
+	token := Reservation{p, data, r.head, p.generation<<reservationBits | r.n}
 	p.gate.leave(gateHeld)
-	return r, nil
+	return token, nil
 }
 
 // tooLarge makes the error for a message that can never fit. A negative int arrives as a huge n.
@@ -147,62 +155,114 @@ func (p *Producer) tooLarge(n uint64) error {
 	return &SizeError{Got: int(n), Max: int(p.c.maxMessage)}
 }
 
-// finish ends the open reservation: n bytes of it are committed, or none.
+// finish ends the reservation r: n bytes of it are committed, or none.
 func (p *Producer) finish(r Reservation, n int, commit bool) error {
 	if p == nil {
 		return ErrMisuse
 	}
-	switch held := p.gate.enter(gateHeld); {
-	case held && !r.current():
-		p.gate.leave(gateHeld)
-		return p.orphan(r)
-	case held:
-	case gateChecks: // an overlap is always turned away, so there is nothing to mend
-		return p.refused()
-	case !r.current():
-		return p.orphan(r)
-	case !p.gate.enter(gateOpen): // open, if a call of another goroutine overlapped the reserve and left the gate as if nothing were held
-		return p.refused()
+	known := p.gate.enter(gateHeld)
+	if known && !r.current() {
+		known = false
+		p.gate.leave(p.rest())
 	}
-	if commit && uint64(n) > p.resv.n {
+	if !known {
+		if gateChecks { // an overlap is always turned away, so there is nothing to mend
+			return p.refused()
+		}
+		if err := p.overlapped(r); err != nil {
+			return err
+		}
+	}
+	if commit && uint64(n) > r.n() {
 		p.gate.leave(gateHeld)
-		return &SizeError{Got: n, Max: int(p.resv.n)}
+		return &SizeError{Got: n, Max: int(r.n())}
 	}
 	p.generation++
-	p.settleReservation(uint64(n), commit)
+	p.settleReservation(r.claim(), uint64(n), commit)
 	return p.leave(nil)
 }
 
-// orphan turns a stale token away. Two goroutines that reserve at the very same time, which a plain gate cannot always tell, both have a claim, and
-// the handle knows of one: the other one is given up here, or it would be in everybody's way for as long as this process lives.
-func (p *Producer) orphan(r Reservation) error {
-	p.ring.mu.Lock()
-	defer p.ring.mu.Unlock()
-	if p.closed() || p.gate.is() == gateBroken || p.ring.closed.Load() { // order: heap
-		return p.refused()
+const (
+	// overlapPatience is how long the end of a claim or a lease waits for the call of another goroutine that is inside the handle.
+	overlapPatience = 200 * time.Millisecond
+	// overlapGrace is how long Close gives such a call to end, when the gate cannot tell.
+	overlapGrace = 50 * time.Millisecond
+)
+
+// overlapped is for the end of a reservation on a handle that looks as if there were none, or another one. For most it is a stale token: ErrMisuse. But calls
+// of two goroutines at the very same time, which a plain gate cannot always tell, may both make a claim, and the handle knows of one. What the slot
+// says counts: a claim that stands has no other token. It enters the gate and returns nil when the reservation is good after all;
+// otherwise the claim is given up, or it would be in everybody's way for as long as this process lives.
+func (p *Producer) overlapped(r Reservation) error {
+	for i, since := 0, time.Now(); ; i++ {
+		late := time.Since(since) > overlapPatience
+		if again, err := p.resolve(r, late); !again {
+			return err
+		}
+		pauseForOwner(i, since)
 	}
-	if gateChecks || p.spsc || r.head == p.resv.head {
-		return ErrMisuse
-	}
-	c := p.c
-	k := c.slotsFor(r.n())
-	end := r.head + c.pad(r.head, k) + k
-	w := claimedWord(end, p.id)
-	if s := c.state(r.head); s.Load() == w { // order: P1 acq, own word
-		p.freeStretch(r.head+1, end)
-		s.CompareAndSwap(w, freeWord(r.head+c.slots)) // order: P6 rel, pairs C2 P1 and N1
-		bump(&p.me.discarded, 1)
-		p.wakeEverybody()
-	}
-	return ErrMisuse
 }
 
-// settleReservation commits the first n bytes of the open reservation, or discards it.
-func (p *Producer) settleReservation(n uint64, commit bool) {
+// resolve is one attempt at it. Under the ring's lock, because without the gate nothing else keeps the memory where it is.
+func (p *Producer) resolve(r Reservation, late bool) (again bool, err error) {
+	p.ring.mu.Lock()
+	defer p.ring.mu.Unlock()
+	switch {
+	case p.closed() || p.gate.is() == gateBroken || p.ring.closed.Load(): // order: heap
+		return false, p.refused()
+	case p.spsc && r.current() && p.gate.enter(gateOpen): // a call that overlapped the reserve left the gate as if nothing were held
+		return false, nil
+	case p.spsc || !p.owns(r.claim()):
+		return false, ErrMisuse
+	}
+	inside := p.gate.enter(gateHeld) || p.gate.enter(gateOpen)
+	switch {
+	case inside && r.current():
+		return false, nil
+	case inside:
+	case !late:
+		return true, nil
+	case !p.gate.inUse(): // it does not wait, so it may be about to end the same claim
+		return false, p.refused()
+	}
+	p.overlap.Store(true) // order: heap
+	_, end := p.c.extent(r.claim())
+	p.freeStretch(r.head+1, end)
+	p.c.state(r.head).CompareAndSwap(claimedWord(end, p.id), freeWord(r.head+p.c.slots)) // order: P6 rel, pairs C2 P1 and N1
+	bump(&p.me.discarded, 1)
+	p.wakeEverybody()
+	if inside {
+		p.gate.leave(p.rest())
+	}
+	return false, ErrMisuse
+}
+
+// owns says whether a claim of an MPMC ring stands.
+func (p *Producer) owns(r reservation) bool {
+	_, end := p.c.extent(r)
+	return p.c.state(r.head).Load() == claimedWord(end, p.id) // order: P6 rlx, own word
+}
+
+// rest is the state of the gate when no call is inside.
+func (p *Producer) rest() uint32 {
+	if p.holds() {
+		return gateHeld
+	}
+	return gateOpen
+}
+
+// holds says whether the reservation that the handle knows is open.
+func (p *Producer) holds() bool { return p.resv.n != none && (p.spsc || p.owns(p.resv)) }
+
+// settleReservation commits the first n bytes of r, or discards it.
+func (p *Producer) settleReservation(r reservation, n uint64, commit bool) {
+	if r == p.resv {
+		p.resv.n = none
+	}
 	if p.c.kind == SPSC {
-		p.spscFinish(n, commit)
+		p.spscFinish(r, n, commit)
 	} else {
-		p.mpmcFinish(n, commit)
+		p.mpmcFinish(r, n, commit)
 	}
 	p.hold(0)
 	if !commit {
@@ -222,6 +282,8 @@ type Reservation struct {
 const reservationBits = 40
 
 func (r Reservation) n() uint64 { return r.token & (1<<reservationBits - 1) }
+
+func (r Reservation) claim() reservation { return reservation{r.head, r.n()} }
 
 // current says whether the reservation is the open one.
 func (r Reservation) current() bool {
@@ -248,8 +310,8 @@ func (r Reservation) Discard() error { return r.p.finish(r, 0, false) }
 // Failure: ErrMisuse when a call does not leave for ten seconds, because it has panicked; then the whole Ring is cut off in this process.
 func (p *Producer) Close() error {
 	return p.close(func(was uint32) {
-		if was == gateHeld {
-			p.settleReservation(0, false)
+		if was != gateBroken && p.holds() {
+			p.settleReservation(p.resv, 0, false)
 		}
 	})
 }
@@ -257,15 +319,15 @@ func (p *Producer) Close() error {
 func (p *Producer) role() Role { return ProducerRole }
 
 // attempt tries the pending call once more.
-func (p *Producer) attempt() error {
+func (p *Producer) attempt() (err error) {
 	switch p.pending.what {
 	case sendOne:
 		return p.trySend(p.pending.msg)
 	case sendReserve:
-		return p.tryReserve(p.pending.n)
+		p.pending.head, err = p.tryReserve(p.pending.n)
+	default:
+		p.pending.done, err = p.tryPart(p.pending.batch)
 	}
-	var err error
-	p.pendingDone, err = p.tryPart(p.pending.batch)
 	return err
 }
 

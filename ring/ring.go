@@ -304,7 +304,7 @@ func (r *Ring) NewProducer(opts ...ProducerOption) (*Producer, error) {
 }
 
 func (r *Ring) newProducer(typed bool, opts []ProducerOption) (_ *Producer, err error) {
-	p := &Producer{typed: typed}
+	p := &Producer{typed: typed, resv: reservation{n: none}}
 	for _, o := range opts {
 		o.producer(p)
 	}
@@ -318,7 +318,7 @@ func (r *Ring) newProducer(typed bool, opts []ProducerOption) (_ *Producer, err 
 // NewConsumer registers a consumer. ErrRoleTaken when an SPSC ring has a live one, ErrTooManyParticipants when the table is full.
 // Blocks and lives as NewProducer.
 func (r *Ring) NewConsumer(opts ...ConsumerOption) (_ *Consumer, err error) {
-	q := &Consumer{lease: lease{items: make([]item, 0, 1)}}
+	q := &Consumer{lease: lease{items: make([]item, 0, 1)}, one: one{word: none}}
 	for _, o := range opts {
 		o.consumer(q)
 	}

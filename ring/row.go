@@ -79,11 +79,8 @@ func (c *core) after(e *entry) *entry {
 	return (*entry)(c.entries)
 }
 
-// mpmcReceiveBatch copies the next messages into bufs: a row at once, others under a lease that ends at once.
+// mpmcReceiveBatch copies the next messages into bufs, under a lease that ends at once.
 func (q *Consumer) mpmcReceiveBatch(bufs [][]byte) (int, error) {
-	if n, err := q.mpmcReceiveRow(destination{bufs: bufs}, len(bufs)); n > 0 || err != nil {
-		return n, err
-	}
 	q.into = destination{bufs: bufs}
 	err := q.mpmcLease(q.leaseRoom(len(bufs)))
 	q.into = destination{}

@@ -113,11 +113,11 @@ func (p *Producer) skipToStart(pad uint64) {
 }
 
 // spscReserve makes room for k slots that do not wrap.
-func (p *Producer) spscReserve(k uint64) (head, at uint64, err error) {
+func (p *Producer) spscReserve(k uint64) (head uint64, err error) {
 	t := p.pos
 	pad := p.c.pad(t, k)
 	if err := p.room(t + pad + k); err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	if pad != 0 {
 		p.skipToStart(pad)
@@ -125,21 +125,22 @@ func (p *Producer) spscReserve(k uint64) (head, at uint64, err error) {
 	}
 	atomicx.StoreRelaxed(&p.c.ctl.reservedPosition, t+1) // order: S3 rlx, pairs nothing: read by observers and by the next producer
 	testpoint.Hit("S1 reserved")
-	return t, t, nil
+	return t, nil
 }
 
 // spscFinish ends the open reservation.
-func (p *Producer) spscFinish(n uint64, commit bool) {
-	c, r := p.c, p.resv
+func (p *Producer) spscFinish(r reservation, n uint64, commit bool) {
+	c := p.c
 	if !commit {
 		atomicx.StoreRelease(&c.ctl.reservedPosition, 0) // order: S5 rel, pairs S5 of the next owner: not before S4
 		testpoint.Hit("discarded")
 		return
 	}
-	end := r.at + c.slotsFor(n)
-	atomicx.StoreRelaxed(&c.entry(r.at).length, shorter(r.word, n)) // order: S3 rlx, pairs D2: published by S4
+	end := r.head + c.slotsFor(n)
+	_, word := c.place(r.head, r.n)
+	atomicx.StoreRelaxed(&c.entry(r.head).length, shorter(word, n)) // order: S3 rlx, pairs D2: published by S4
 	testpoint.Hit("S3")
-	publish(c.state(r.at), spscReadyWord(end, 0), p.fenced) // order: S4 rel, pairs D1 and N1
+	publish(c.state(r.head), spscReadyWord(end, 0), p.fenced) // order: S4 rel, pairs D1 and N1
 	testpoint.Hit("S4")
 	atomicx.StoreRelease(&c.ctl.reservedPosition, 0) // order: S5 rel, pairs S5 of the next owner: not before S4
 	p.committed(end, 1)

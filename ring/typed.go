@@ -219,25 +219,22 @@ func (q *Consumer) receiveTyped(ctx context.Context, b typedBuffer) (n int, err 
 		q.gate.leave(gateOpen)
 		return 0, nil
 	}
-	q.leaseRoom(b.count)
-	if n, err = q.tryTyped(b); err == ErrEmpty {
-		q.pending = receiving{typed: b}
-		if ctx != noWait {
-			n, err = q.await(ctx)
-		} else {
-			n, err = q.poll()
+	if n, err = q.receiveAlike(destination{values: b}, b.count); n == 0 && err == nil {
+		if !q.begin() {
+			return 0, q.refused()
 		}
+		q.leaseRoom(b.count)
+		if n, err = q.tryTyped(b); err == ErrEmpty {
+			n, err = q.await(ctx, receiving{typed: b})
+		}
+		q.gate.finish()
 	}
 	return q.left(n, err)
 }
 
-// tryTyped is one attempt. A run is copied in one step; other values are copied under a lease, which ends at once.
+// tryTyped is one attempt. Values that are alike are copied in one step; others under a lease, which ends at once.
 func (q *Consumer) tryTyped(b typedBuffer) (int, error) {
-	if q.spsc {
-		if n, _ := q.receiveRun(destination{values: b}); n > 0 { // values always fit
-			return int(n), nil
-		}
-	} else if n, err := q.mpmcReceiveRow(destination{values: b}, b.count); n > 0 || err != nil {
+	if n, err := q.receiveAlike(destination{values: b}, b.count); n > 0 || err != nil {
 		return n, err
 	}
 	q.into = destination{values: b}

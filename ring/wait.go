@@ -68,14 +68,20 @@ func (c *core) removed() bool {
 	return c.ctl.removed.Load() != 0 || c.gone() // order: X6 acq, pairs X6
 }
 
-// await makes the pending call succeed, or says why it cannot.
-func (p *Producer) await(ctx context.Context) error {
-	err := p.awaitSpace(ctx)
-	p.pending = sending{}
-	if err == ErrNoConsumers && p.waiter.Closed() {
-		return ErrClosed // the last consumer may have been closed together with this handle
+// await makes a call succeed, or says why it cannot. It returns what came of it.
+func (p *Producer) await(ctx context.Context, s sending) (sending, error) {
+	if !p.gate.begin() {
+		p.overlap.Store(true) // order: heap
+		return s, ErrMisuse
 	}
-	return err
+	p.pending = s
+	err := p.awaitSpace(ctx)
+	s, p.pending = p.pending, sending{}
+	p.gate.finish()
+	if err == ErrNoConsumers && p.waiter.Closed() {
+		err = ErrClosed // the last consumer may have been closed together with this handle
+	}
+	return s, err
 }
 
 func (p *Producer) awaitSpace(ctx context.Context) error {
@@ -189,9 +195,20 @@ func (h *handle) repair() (repaired bool) {
 	return repaired
 }
 
-// await makes the pending call succeed, or says why it cannot.
-func (q *Consumer) await(ctx context.Context) (int, error) {
-	n, err := q.awaitMessage(ctx)
+// await makes a call that found nothing succeed, or says why it cannot. The section has begun.
+func (q *Consumer) await(ctx context.Context, r receiving) (n int, err error) {
+	now := time.Time{}
+	if ctx == noWait {
+		if now = time.Now(); !q.due(now) {
+			return 0, q.polled
+		}
+	}
+	q.pending = r
+	if ctx != noWait {
+		n, err = q.awaitMessage(ctx)
+	} else {
+		n, err = q.poll(now)
+	}
 	q.pending = receiving{}
 	if err == errEOF && q.waiter.Closed() {
 		return n, ErrClosed // the last producer may have been closed together with this handle
@@ -308,14 +325,14 @@ func (q *Consumer) graceLeft(roster uint32) time.Duration {
 	return q.grace - time.Since(q.drained)
 }
 
-// poll is what a Try call does that found nothing: when the roster changed, and at most every 20 ms, it looks for the dead and for the end of the stream.
-func (q *Consumer) poll() (n int, err error) {
-	roster := q.c.ctl.roster.Load() // order: E1 acq, pairs R5 X3 V6
-	now := time.Now()
-	if roster == q.roster && now.Sub(q.looked) < lookEvery {
-		return 0, q.polled
-	}
-	q.roster, q.looked = roster, now
+// due says whether a Try call that found nothing has to poll: when the roster changed, and at most every 20 ms.
+func (q *Consumer) due(now time.Time) bool {
+	return q.c.ctl.roster.Load() != q.roster || now.Sub(q.looked) >= lookEvery // order: E1 acq, pairs R5 X3 V6
+}
+
+// poll looks for the dead and for the end of the stream, for a Try call.
+func (q *Consumer) poll(now time.Time) (n int, err error) {
+	q.roster, q.looked = q.c.ctl.roster.Load(), now // order: E1 acq, pairs R5 X3 V6
 	n, _, err = q.lookWhileEmpty(tick)
 	if q.polled = ErrEmpty; err == errEOF {
 		q.polled = err // a state: it lasts as long as the roster is this
