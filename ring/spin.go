@@ -185,7 +185,9 @@ func (q *Consumer) watch(ctx context.Context, buf []byte) (_ *Consumer, _ contex
 		looks = apartLooks
 	}
 	for i := range looks {
-		futex.Pause(q.gap)
+		if i > 0 {
+			futex.Pause(q.gap)
+		}
 		var w uint64
 		if toWrite {
 			w = atomicx.LoadToWrite(word) // order: C2 acq, pairs P6
