@@ -101,8 +101,35 @@ MR_FAST uint64_t mr_hint(uint64_t h, uint64_t p) { return h - p < UINT64_C(1) <<
 enum {
 	MR_HINT_EVERY = 8,   /* positions between two stores of a hint, */
 	MR_HINT_SMALL = 64,  /* but in a ring of so many slots it is stored every time */
-	MR_STRIDE_MOST = 128 /* space is given back when 1/8 of the ring is consumed, or so many slots */
+	MR_CACHE_LINE = 64,     /* bytes that go from core to core at once */
+	MR_OWN_CACHE = 1 << 20, /* about what a core's own cache holds */
+	MR_STRIDE_MOST = 256 /* space is given back when so many slots are consumed, or a quarter of the ring; an MPMC ring has half of both, between two slips */
 };
+
+/* Says whether this processor takes long to write to a line that another core has only read. */
+MR_FAST bool mr_shared_is_slow(void)
+{
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+	__builtin_cpu_init();
+	return __builtin_cpu_is("amd") != 0;
+#else
+	return false;
+#endif
+}
+
+/*
+ * Writes to every line of the n bytes at p, between D1 and D4, what is there. A line that a consumer has only read is in both cores' caches, and where writing to such
+ * a line is slow that is what a message costs. After this only the consumer's core has it, and the producer's asks for it ahead as for any that it does
+ * not have. Not for a message that was waited for: the answer would wait for those stores.
+ */
+MR_FAST void mr_take_lines(uint8_t *p, uint64_t n)
+{
+	if (n == 0)
+		return;
+	for (uint64_t i = 0; i < n; i += MR_CACHE_LINE)
+		*(volatile uint8_t *)(p + i) = *(volatile uint8_t *)(p + i);
+	*(volatile uint8_t *)(p + n - 1) = *(volatile uint8_t *)(p + n - 1);
+}
 
 /* One mapping of a ring's memory, with private copies of everything that is immutable. Nothing of it is read from the segment again. */
 typedef struct mr_core {
@@ -110,6 +137,9 @@ typedef struct mr_core {
 	uint64_t slots, mask, slot_size, inline_size;
 	uint64_t hint_mask; /* a hint is stored when a position is passed that has none of these bits */
 	uint64_t stride;    /* an SPSC consumer gives space back when more than this was consumed; either kind slips then */
+	uint64_t line_mask; /* entries in a line, minus one */
+	uint64_t beside;    /* bytes of payload that lie in the line of the entry */
+	bool take_lines;    /* see mr_take_lines */
 	unsigned stride_shift;
 	uint32_t kind, policy, participants;
 	struct millrace_control *ctl;
@@ -132,8 +162,11 @@ MR_SLOW void mr_core_init(mr_core *c, uint8_t *mem, const struct millrace_header
 	c->inline_size = mr_min(h->inline_size, h->slot_size); /* only messages of one slot lie inline */
 	c->stride_shift = (unsigned)__builtin_ctz(h->entry_stride);
 	c->hint_mask = h->slots <= MR_HINT_SMALL ? 0 : MR_HINT_EVERY - 1;
-	c->stride = mr_min(h->slots / 8, MR_STRIDE_MOST);
 	c->kind = h->kind;
+	c->stride = c->kind == MR_SPSC ? mr_min(h->slots / 4 + (h->slots < 4), MR_STRIDE_MOST) - 1 : mr_min(h->slots / 8, MR_STRIDE_MOST / 2);
+	c->line_mask = h->entry_stride < MR_CACHE_LINE ? MR_CACHE_LINE / h->entry_stride - 1 : 0;
+	c->beside = mr_min(c->inline_size, MR_CACHE_LINE - MILLRACE_ENTRY_SIZE);
+	c->take_lines = c->kind == MR_SPSC && mr_shared_is_slow() && h->slots * (h->entry_stride + h->slot_size) <= MR_OWN_CACHE;
 	c->policy = h->policy;
 	c->participants = h->participants;
 	c->ctl = (struct millrace_control *)(void *)(mem + MILLRACE_CONTROL_OFFSET);

@@ -96,6 +96,7 @@ struct mr_consumer {
 	uint64_t seen;       /* returns when the last scan for given-back messages found none */
 	uint64_t given;      /* SPSC: space given back */
 	uint64_t slipped;    /* where it was looked last how far the producers are, */
+	bool dry;            /* a call that only tries found nothing, and no message has come since */
 	uint64_t dries;      /* and how often there was nothing since then */
 	unsigned gap, slip;  /* pauses between two looks of a watch of an SPSC ring, and of a slip */
 	uint64_t run_end;    /* SPSC: end of the run that pos is in, or not above pos */

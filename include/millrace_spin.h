@@ -26,7 +26,6 @@ enum {
 	MR_STRETCH_LEAST = 16,     /* in a ring of fewer slots the consumers would be idle meanwhile */
 	MR_STRETCH_BYTES = 3 << 20, /* in a ring of more than MR_OWN_CACHE bytes: how many bytes of slots, */
 	MR_STRETCH_LEFT = 4,       /* and how many slots are left to the consumers, or a quarter of all */
-	MR_OWN_CACHE = 1 << 20,    /* about what a core's own cache holds */
 
 	MR_STRETCH_TIME = 1000000 /* for how many nanoseconds a spin for that may be renewed, when space is given back all the time */
 };
@@ -186,7 +185,7 @@ MR_SLOW bool mr_watch(mr_consumer *q)
 /*
  * Lets the producers get a stride ahead when the consumer is close behind: temporal slipping, as in FastForward (Giacomoni, Moseley, Vachharajani, PPoPP 2008). Who follows so closely never
  * runs dry, and takes line after line away while it is written, or has its core's prefetcher do so; a message then takes up to twice as long, on both sides. It comes after a
- * stride of messages, not where the ring ran dry all the time, and waits for a few microseconds and only while they go on. It returns how often it looked again.
+ * stride of messages, and waits for a few microseconds and only while they go on. It returns how often it looked again.
  */
 MR_SLOW int mr_slip(mr_consumer *q)
 {
@@ -196,8 +195,16 @@ MR_SLOW int mr_slip(mr_consumer *q)
 	q->slipped = q->pos;
 	q->dries = 0;
 	q->rivals /= 2; /* they may have left */
-	if (often || q->h.alone || rivals || c->slots < MR_SLIP_LEAST)
+	if (q->h.alone || rivals || c->slots < MR_SLIP_LEAST)
 		return 0;
+	if (often) {
+		/* Who waits for answers runs dry, or for a slow producer, and who is faster than a producer that could be faster with more room. */
+		for (unsigned j = 0; j < q->slip; j++)
+			mr_pause();
+		const uint64_t next = q->pos + 1, word = mr_load_acq(mr_state(c, next)); /* order: D1 acq, pairs S4; C2 acq, pairs P6 */
+		if (word != (c->kind == MR_SPSC ? mr_spsc_word(next + 1, 0) : mr_ready_word(next + 1, 0)))
+			return 0;
+	}
 	int64_t ahead = mr_ahead(mr_load_acq(&c->ctl->producer_position), q->pos), was = ahead - 1; /* order: P0 acq, pairs P7 S5 */
 	if (ahead >= want / 2)
 		return 0;

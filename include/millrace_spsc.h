@@ -251,8 +251,17 @@ MR_SLOW int mr_spsc_receive_slow(mr_consumer *q, void *buffer, size_t capacity, 
 	return MR_OK;
 }
 
+/* Takes the lines of the n bytes of the message at h, other than that of its entry. */
+MR_FAST void mr_take_payload(const mr_core *c, struct millrace_entry *e, uint64_t h, uint64_t n)
+{
+	if (n <= c->inline_size)
+		mr_take_lines((uint8_t *)e + MR_CACHE_LINE, n - c->beside);
+	else
+		mr_take_lines(mr_cell(c, h), n);
+}
+
 /* Copies the next message into buffer, D1..D6. It changes nothing when the buffer is too small. */
-MR_FAST int mr_spsc_receive(mr_consumer *q, void *buffer, size_t capacity, size_t *size)
+MR_FAST int mr_spsc_receive(mr_consumer *q, void *buffer, size_t capacity, size_t *size, bool waited)
 {
 	const mr_core *c = &q->h.c;
 	const uint64_t h = q->pos;
@@ -263,6 +272,11 @@ MR_FAST int mr_spsc_receive(mr_consumer *q, void *buffer, size_t capacity, size_
 		if (mr_likely(at != NULL && n <= capacity)) {
 			*size = n;
 			mr_copy(buffer, at, n);
+			if (c->take_lines && !waited && (h & c->line_mask) == c->line_mask) {
+				mr_store_rlx(&e->length, mr_load_rlx(&e->length)); /* order: D3 rlx, pairs nothing: what is there */
+				if (n > c->beside)
+					mr_take_payload(c, e, h, n);
+			}
 			mr_spsc_consumed(q, h, h + 1, 1);
 			return MR_OK;
 		}
@@ -296,6 +310,12 @@ MR_FAST size_t mr_spsc_receive_run(mr_consumer *q, uint8_t *to, size_t size, siz
 	} else {
 		for (uint64_t i = 0; i < n; i++)
 			mr_copy(to + i * size, mr_cell(c, h + i), *length);
+	}
+	if (c->take_lines) {
+		struct millrace_entry *entry = mr_entry(c, h);
+		mr_store_rlx(&entry->length, mr_load_rlx(&entry->length)); /* order: D3 rlx, pairs nothing: what is there */
+		mr_take_lines(mr_cell(c, h), first * c->slot_size);
+		mr_take_lines(c->data, (n - first) * c->slot_size);
 	}
 	if (h + n != e && q->run_end != e)
 		mr_enter_run(q, e, *length); /* the position will be inside the run */

@@ -221,7 +221,7 @@ MR_FAST int mr_receive_cells(mr_consumer *q, uint8_t *to, size_t size, size_t co
 		return MR_OK;
 	}
 	for (; *received < count; ++*received) {
-		const int status = mr_spsc_receive(q, to + *received * size, size, &n);
+		const int status = mr_spsc_receive(q, to + *received * size, size, &n, false);
 		if (status != MR_OK)
 			return *received > 0 && (status == MR_EMPTY || status == MR_SHORT_BUFFER) ? MR_OK : status;
 		if (sizes != NULL)
@@ -238,7 +238,7 @@ MR_SLOW int mr_attempt_receive(mr_consumer *q)
 	if (q->pending.limit > 0)
 		return q->h.c.kind == MR_SPSC ? mr_spsc_lease(q, q->pending.limit) : mr_mpmc_lease(q, q->pending.limit);
 	if (q->h.c.kind == MR_SPSC)
-		return mr_spsc_receive(q, q->pending.buffer, q->pending.capacity, &q->pending.size);
+		return mr_spsc_receive(q, q->pending.buffer, q->pending.capacity, &q->pending.size, true);
 	return mr_mpmc_receive(q, q->pending.buffer, q->pending.capacity, &q->pending.size);
 }
 

@@ -30,6 +30,7 @@ type Consumer struct {
 	least      uint64 // bytes that a message must have to be received by copying; of a typed consumer, the size of a value
 	fast       uint64 // messages of least bytes, and of up to so many more, exclusively, may take the fast path
 
+	dry    bool   // a Try call found nothing, and no message has come since
 	dries  uint64 // times that there was nothing, since the last slip
 	gap    int    // pauses between two looks of a watch,
 	slips  int    // and of a slip

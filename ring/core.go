@@ -146,6 +146,9 @@ type core struct {
 	span          uint64 // positions whose memory a producer has mapped at once, see pages.go
 	stretch       uint64 // a producer that finds the ring full spins until this many slots are free
 	large         bool   // the ring is larger than caches, and stretch for that
+	takeLines     bool   // SPSC: a consumer takes the lines that it has read for itself, see lines.go
+	beside        uint64 // bytes of payload that lie in the line of the entry
+	lineMask      uint64 // entries in a line, minus one
 	kind          Kind
 	policy        DeathPolicy
 
@@ -192,9 +195,15 @@ func newCore(mem []byte, h layout.Header, k keeper) *core {
 		fault:         &sound,
 	}
 	c.stretch, c.large = stretchOf(c.kind, c.slots, c.stride+c.slotSize)
+	c.takeLines = atomicx.SharedIsSlow && c.kind == SPSC && !c.large
+	c.beside = min(c.inline, lineSize-layout.EntrySize)
+	c.lineMask = max(lineSize/c.stride, 1) - 1
 	c.span = spanOf(c.stride, c.slotSize, c.slots)
 	c.entriesEnd = unsafe.Add(c.entries, c.slots*c.stride)
-	if c.giveEvery = min(h.Slots>>strideShift, strideMost); h.Slots > hintSmall {
+	if c.giveEvery = min(h.Slots/8, strideMost/2); c.kind == SPSC {
+		c.giveEvery = max(min(h.Slots/4, strideMost), 1) - 1
+	}
+	if h.Slots > hintSmall {
 		c.hintMask = hintEvery - 1
 	}
 	c.maxMessage = c.maxSlots * c.slotSize

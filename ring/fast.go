@@ -140,8 +140,7 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 		q.gate.leave(gateOpen)
 		return 0, ErrClosed
 	}
-	var found bool
-	e := c.entry(h)
+	e, found := c.entry(h), false
 	if q.spsc {
 		if e.state.Load() != spscReadyWord(h+1, 0) { // order: D1 acq, pairs S4
 			if q, ctx, buf, found = q.watch(ctx, buf); !found {
@@ -150,6 +149,7 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 			c, h = q.c, q.pos
 			e = c.entry(h)
 		}
+		takes := c.takeLines && !found && !q.dry
 		length := e.length.Load() // order: D2 rlx, pairs S3: ordered by D1
 		n, at := length^layout.FlagInline, unsafe.Add(unsafe.Pointer(e), layout.EntrySize)
 		if n > c.inline {
@@ -173,6 +173,13 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 			c = q.c
 		}
 		testpoint.Hit("D3")
+		if takes && h&c.lineMask == c.lineMask {
+			takeEntry(c.entry(h))
+			if n > c.beside {
+				n = q.takePayload(h, n)
+			}
+		}
+		q.dry = false
 		q.pos = h + 1
 		atomicx.StoreRelease(&c.ctl.consumerPosition, h+1) // order: D4 rel, pairs S1 and N1
 		testpoint.Hit("D4")

@@ -189,6 +189,9 @@ func (q *Consumer) receiveRun(to destination) (uint64, error) {
 		return 0, nil
 	}
 	testpoint.Hit("D3")
+	if c.takeLines {
+		c.takeRun(h, n)
+	}
 	next := h + n
 	if next != e && q.runEnd != e {
 		q.enterRun(e, length) // the position will be inside the run

@@ -211,14 +211,20 @@ func (q *Consumer) watch(ctx context.Context, buf []byte) (_ *Consumer, _ contex
 
 // slip lets the producers get a stride ahead when the consumer is close behind: temporal slipping, as in FastForward (Giacomoni, Moseley, Vachharajani, PPoPP 2008).
 // Who follows so closely never runs dry, and takes line after line away while it is written, or has its core's prefetcher do so; a message then takes up to twice as
-// long, on both sides. It comes after a stride of messages, not where the ring ran dry all the time, and waits for a few microseconds and only while they go
-// on. It returns how often it looked again.
+// long, on both sides. It comes after a stride of messages, and waits for a few microseconds and only while they go on. It returns how often it looked again.
 func (q *Consumer) slip(ctx context.Context) (looks int) {
 	c := q.c
 	often, rivals := q.dries > c.giveEvery/8, q.rivals
 	q.dries, q.rivals = 0, q.rivals/2 // they may have left
-	if often || ctx == noWait || q.alone || rivals > 0 || c.slots < slipLeast {
+	if ctx == noWait || q.alone || rivals > 0 || c.slots < slipLeast {
 		return 0
+	}
+	if often {
+		// Who waits for answers runs dry, or for a slow producer, and who is faster than a producer that could be faster with more room.
+		futex.Pause(q.slips)
+		if next := q.pos + 1; c.state(next).Load() != q.fresh(next) { // order: D1 acq, pairs S4; C2 acq, pairs P6
+			return 0
+		}
 	}
 	want := int64(c.giveEvery)
 	ahead := int64(c.ctl.producerPosition.Load() - q.pos) // order: P0 acq, pairs P7 S5

@@ -19,11 +19,9 @@ import (
 // Who owns a slot: the producer from limit + N down to its own position, the consumer from there to its own. S4 hands slots to the
 // consumer, D4 hands them back. Progress: every operation is wait-free.
 
-// Space is given back when 1/2^strideShift of the ring is consumed, or strideMost slots.
-const (
-	strideShift = 3
-	strideMost  = 128
-)
+// strideMost is the largest stride: space is given back when so many slots are consumed, or a quarter of the ring. An MPMC ring has half of both, between
+// two slips.
+const strideMost = 256
 
 // prefetchMost is how many bytes of a run are asked for when it is leased: as many lines as a core can wait for at once.
 const prefetchMost = 1024

@@ -127,8 +127,8 @@ func TestSlip(t *testing.T) {
 			p, q := pair(t, r)
 			position := &r.c.ctl.producerPosition
 			q.alone = false
-			const stride = 128
-			require.EqualValues(t, stride, r.c.giveEvery)
+			stride := r.c.giveEvery
+			require.EqualValues(t, map[Kind]int{SPSC: 255, MPMC: 128}[kind], stride)
 
 			require.Equal(t, 1, q.slip(ctxb), "nobody goes on")
 			position.Store(q.pos + stride/2 - 8)
@@ -139,8 +139,13 @@ func TestSlip(t *testing.T) {
 			require.Equal(t, 1, q.slip(ctxb), "a hint may be behind")
 			require.Zero(t, q.slip(noWait), "a Try call does not wait")
 			q.dries = stride/8 + 1
-			require.Zero(t, q.slip(ctxb), "it ran dry all the time")
+			require.Zero(t, q.slip(ctxb), "it ran dry all the time, and nothing more has come")
 			require.Zero(t, q.dries)
+			next := r.c.state(q.pos + 1)
+			was := next.Swap(q.fresh(q.pos + 1))
+			q.dries = stride/8 + 1
+			require.Equal(t, 1, q.slip(ctxb), "it ran dry all the time, and the producer would go on with more room")
+			next.Store(was)
 			q.alone = true
 			require.Zero(t, q.slip(ctxb), "nobody runs beside it")
 			q.alone, q.rivals = false, 1

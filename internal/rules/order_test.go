@@ -43,7 +43,7 @@ func isAtomic(info *types.Info, call *ast.CallExpr) bool {
 	case "sync/atomic":
 		return slices.ContainsFunc(atomicNames, func(n string) bool { return strings.HasPrefix(fn.Name(), n) })
 	case module + "/internal/atomicx":
-		return fn.Name() != "Prefetch" // it orders nothing and sees nothing
+		return fn.Name() != "Prefetch" && fn.Name() != "TakeLines" // they order nothing, and give no values
 	case module + "/ring":
 		return fn.Name() == "publish"
 	}

@@ -46,6 +46,7 @@ var Unmodelled = map[string]string{
 	"E2 rlx": "a time; lowest order",
 	"E3 rlx": "for people; lowest order",
 	"P0 rlx": "widens a sequence; lowest order",
+	"D3 rlx": "stores what is there; lowest order",
 	"P6 rlx": "own word; lowest order",
 	"K1 rlx": "own counters; lowest order",
 	"K2 rlx": "observers' sums; lowest order",

@@ -1,6 +1,8 @@
 /* One process, several threads, each with handles of its own: every message arrives once, in the order of its producer. Run under the thread sanitizer, too. */
 #include "unit.h"
 
+#include <sys/mman.h>
+
 enum { MESSAGES = 20000, MOST = 4 };
 
 typedef struct job {
@@ -118,6 +120,64 @@ static void mpmc_threads(void) { run_threads(MR_MPMC, 3, 3, 64, 32); }
 static void spsc_large(void) { run_threads(MR_SPSC, 1, 1, 16, 128 << 10); }
 static void mpmc_large(void) { run_threads(MR_MPMC, 3, 3, 16, 128 << 10); }
 
+/* Byte i of message number. */
+static uint8_t stamp(uint64_t number, size_t i) { return (uint8_t)(number >> i % 3 * 8 ^ i); }
+
+/* Lets nobody write to the pages between from and to, which are after those of anything at from - 1. */
+static void protect(const uint8_t *from, const uint8_t *to, int how)
+{
+	const uintptr_t begin = mr_round_up((uintptr_t)from, MR_PAGE), end = (uintptr_t)to & ~(uintptr_t)(MR_PAGE - 1);
+	if (begin < end)
+		CHECK(mprotect((void *)begin, end - begin, how) == 0);
+}
+
+/* A consumer that takes the lines of messages for its core changes nothing there, and writes to nothing beside them, whatever the sizes of slots and messages. */
+static void spsc_lines(void)
+{
+	static const size_t sizes[][2] = {{8, 8}, {8, 5}, {32, 24}, {48, 48}, {49, 49}, {64, 64}, {64, 50}, {100, 97}, {112, 112}, {113, 113}, {256, 256}, {600, 511}, {600, 600}};
+	for (size_t k = 0; k < sizeof sizes / sizeof sizes[0]; k++) {
+		mr_ring *r = ring_of(MR_SPSC, 1024, sizes[k][0]);
+		mr_producer *p;
+		mr_consumer *q;
+		static uint8_t msg[32 * 600], buf[600]; /* the first of 32 messages, or all of them */
+		size_t n, got;
+		OK(mr_producer_new(r, 0, &p));
+		OK(mr_consumer_new(r, 0, 0, &q));
+		mr_core *c = &q->h.c;
+		c->take_lines = true;
+		const uint64_t page = MR_PAGE >> c->stride_shift; /* entries in a page */
+		for (uint64_t lap = 0; lap < 3; lap++) {
+			for (uint64_t m = 0; m < 1024; m++) {
+				for (size_t i = 0; i < sizes[k][1]; i++)
+					msg[i] = stamp(m, i);
+				if (lap < 2)
+					OK(mr_send(p, msg, sizes[k][1], 0));
+			}
+			if (lap == 2) /* in runs */
+				for (uint64_t m = 0; m < 1024; m += 32)
+					OK(mr_send_array(p, msg, sizes[k][1], 32, &n, 0));
+			for (uint64_t m = 0; m < 1024; m++) {
+				protect(c->entries + ((m / page + 1) * page << c->stride_shift), c->entries + (1024 << c->stride_shift), PROT_READ);
+				protect(mr_cell(c, m) + c->slot_size, c->data + 1024 * c->slot_size, PROT_READ);
+				if (lap == 2) {
+					OK(mr_receive_array(q, buf, sizes[k][1], 1, NULL, &got, 0));
+					CHECK(got == 1);
+				} else {
+					OK(mr_receive(q, buf, sizeof buf, &n, 0));
+					CHECK(n == sizes[k][1]);
+					for (size_t i = 0; i < n; i++)
+						CHECK(buf[i] == stamp(m, i));
+				}
+				protect(c->entries, c->entries + (1024 << c->stride_shift), PROT_READ | PROT_WRITE);
+				protect(c->data, c->data + 1024 * c->slot_size, PROT_READ | PROT_WRITE);
+			}
+		}
+		OK(mr_consumer_close(q));
+		OK(mr_producer_close(p));
+		drop(r);
+	}
+}
+
 static void *wait_for_message(void *arg)
 {
 	mr_message m;
@@ -140,5 +200,5 @@ static void shut_down(void)
 }
 
 const test thread_tests[] = {
-	{"spsc_threads", spsc_threads}, {"mpmc_threads", mpmc_threads}, {"spsc_large", spsc_large}, {"mpmc_large", mpmc_large}, {"shut_down", shut_down}, {NULL, NULL},
+	{"spsc_threads", spsc_threads}, {"mpmc_threads", mpmc_threads}, {"spsc_large", spsc_large}, {"mpmc_large", mpmc_large}, {"spsc_lines", spsc_lines}, {"shut_down", shut_down}, {NULL, NULL},
 };
