@@ -187,7 +187,7 @@ MILLRACE_API int mr_try_receive(mr_consumer *q, void *buffer, size_t capacity, s
 {
 	if (!mr_enter(&q->h, MR_GATE_OPEN))
 		return mr_refused(&q->h);
-	int status = q->h.c.kind == MR_SPSC ? mr_spsc_receive(q, buffer, capacity, size, q->dry) : mr_mpmc_receive(q, buffer, capacity, size);
+	int status = q->h.c.kind == MR_SPSC ? mr_spsc_receive(q, buffer, capacity, size, q->dry) : mr_mpmc_receive(q, buffer, capacity, size, q->dry);
 	q->dry = status == MR_EMPTY;
 	if (mr_unlikely(status == MR_EMPTY)) {
 		q->pending.buffer = buffer;
@@ -204,9 +204,9 @@ MILLRACE_API int mr_receive(mr_consumer *q, void *buffer, size_t capacity, size_
 {
 	if (!mr_enter(&q->h, MR_GATE_OPEN))
 		return mr_refused(&q->h);
-	int status = q->h.c.kind == MR_SPSC ? mr_spsc_receive(q, buffer, capacity, size, false) : mr_mpmc_receive(q, buffer, capacity, size);
+	int status = q->h.c.kind == MR_SPSC ? mr_spsc_receive(q, buffer, capacity, size, false) : mr_mpmc_receive(q, buffer, capacity, size, false);
 	if (mr_unlikely(status == MR_EMPTY) && timeout != 0 && mr_watch(q))
-		status = q->h.c.kind == MR_SPSC ? mr_spsc_receive(q, buffer, capacity, size, true) : mr_mpmc_receive(q, buffer, capacity, size);
+		status = q->h.c.kind == MR_SPSC ? mr_spsc_receive(q, buffer, capacity, size, true) : mr_mpmc_receive(q, buffer, capacity, size, true);
 	if (mr_unlikely(status == MR_EMPTY)) {
 		q->pending.buffer = buffer;
 		q->pending.capacity = capacity;

@@ -166,7 +166,7 @@ MR_SLOW void mr_core_init(mr_core *c, uint8_t *mem, const struct millrace_header
 	c->stride = c->kind == MR_SPSC ? mr_min(h->slots / 4 + (h->slots < 4), MR_STRIDE_MOST) - 1 : mr_min(h->slots / 8, MR_STRIDE_MOST / 2);
 	c->line_mask = h->entry_stride < MR_CACHE_LINE ? MR_CACHE_LINE / h->entry_stride - 1 : 0;
 	c->beside = mr_min(c->inline_size, MR_CACHE_LINE - MILLRACE_ENTRY_SIZE);
-	c->take_lines = c->kind == MR_SPSC && mr_shared_is_slow() && h->slots * (h->entry_stride + h->slot_size) <= MR_OWN_CACHE;
+	c->take_lines = mr_shared_is_slow() && h->slots * (h->entry_stride + h->slot_size) <= MR_OWN_CACHE;
 	c->policy = h->policy;
 	c->participants = h->participants;
 	c->ctl = (struct millrace_control *)(void *)(mem + MILLRACE_CONTROL_OFFSET);
@@ -187,6 +187,15 @@ MR_FAST struct millrace_entry *mr_entry(const mr_core *c, uint64_t p)
 MR_FAST uint64_t *mr_state(const mr_core *c, uint64_t p) { return &mr_entry(c, p)->state; }
 MR_FAST uint8_t *mr_inline_at(struct millrace_entry *e) { return (uint8_t *)e + MILLRACE_ENTRY_SIZE; }
 MR_FAST uint8_t *mr_cell(const mr_core *c, uint64_t p) { return c->data + (p & c->mask) * c->slot_size; }
+
+/* Takes the lines of the n bytes of the message at h, other than that of its entry. */
+MR_FAST void mr_take_payload(const mr_core *c, struct millrace_entry *e, uint64_t h, uint64_t n)
+{
+	if (n <= c->inline_size)
+		mr_take_lines((uint8_t *)e + MR_CACHE_LINE, n - c->beside);
+	else
+		mr_take_lines(mr_cell(c, h), n);
+}
 
 /* How many slots n bytes take. */
 MR_FAST uint64_t mr_slots_for(const mr_core *c, uint64_t n) { return n <= c->slot_size ? 1 : (n + c->slot_size - 1) / c->slot_size; }

@@ -317,8 +317,24 @@ MR_SLOW int mr_mpmc_receive_slow(mr_consumer *q, void *buffer, size_t capacity, 
 	return mr_fail_corrupt("state word", q->pos, mr_load_acq(mr_state(c, q->pos)));
 }
 
+/*
+ * The same for a message of n bytes at the own position whose payload, at `at`, is in lines of its own, and which was not waited for: it is claimed before it is copied, as one of
+ * several slots is, so that nobody else has those lines when they are taken. False when somebody else was quicker.
+ */
+MR_FAST bool mr_mpmc_receive_taking(mr_consumer *q, struct millrace_entry *e, void *buffer, const uint8_t *at, uint64_t n)
+{
+	const mr_core *c = &q->h.c;
+	const uint64_t p = q->pos;
+	if (!mr_cas(&e->state, mr_ready_word(p + 1, 0), mr_done_word(p + 1, q->h.id))) /* order: C4 acqrel, pairs P3 C2 */
+		return false;
+	mr_copy(buffer, at, n);
+	mr_take_payload(c, e, p, n);
+	mr_publish(&e->state, mr_free_word(p + c->slots), q->h.fenced); /* order: C5 rel, pairs P1 and N1 */
+	return true;
+}
+
 /* Copies the next message into buffer, C2..C7. It changes nothing when the buffer is too small. */
-MR_FAST int mr_mpmc_receive(mr_consumer *q, void *buffer, size_t capacity, size_t *size)
+MR_FAST int mr_mpmc_receive(mr_consumer *q, void *buffer, size_t capacity, size_t *size, bool waited)
 {
 	const mr_core *c = &q->h.c;
 	const uint64_t p = q->pos;
@@ -328,8 +344,14 @@ MR_FAST int mr_mpmc_receive(mr_consumer *q, void *buffer, size_t capacity, size_
 		uint64_t n;
 		const uint8_t *at = mr_single(c, e, p, mr_load_rlx(&e->length), &n); /* order: C3 rlx, pairs P4: ordered by C2 */
 		if (mr_likely(at != NULL && n <= capacity)) {
-			mr_copy(buffer, at, n);
-			if (mr_likely(mr_cas(&e->state, w, mr_free_word(p + c->slots)))) { /* order: C4 acqrel, pairs P3 and C2 */
+			bool got;
+			if (n > c->beside && c->take_lines && !waited) {
+				got = mr_mpmc_receive_taking(q, e, buffer, at, n);
+			} else {
+				mr_copy(buffer, at, n);
+				got = mr_cas(&e->state, w, mr_free_word(p + c->slots)); /* order: C4 acqrel, pairs P3 and C2 */
+			}
+			if (mr_likely(got)) {
 				*size = n;
 				mr_received(q, p, p + 1, 1);
 				mr_announce_space(q);

@@ -88,6 +88,17 @@ MR_FAST size_t mr_alike(const mr_core *c, uint64_t p, size_t most, uint64_t *len
 	return n;
 }
 
+/* Takes the lines of n messages of size bytes from position x on, whose payloads lie step bytes apart, other than those of the entries. */
+MR_FAST void mr_take_row(const mr_core *c, uint64_t x, size_t n, size_t size, size_t step)
+{
+	if (size > c->inline_size) {
+		mr_take_lines(mr_cell(c, x), n * step);
+		return;
+	}
+	for (size_t i = 0; size > c->beside && i < n; i++)
+		mr_take_payload(c, mr_entry(c, x + i), x + i, size);
+}
+
 /* Copies up to count messages of a row into cells of `room` bytes; 0 when the next message is not of that sort or does not fit, one of another size is behind them, or somebody else was quicker. */
 MR_FAST size_t mr_receive_row(mr_consumer *q, uint8_t *to, size_t room, size_t count, size_t *size)
 {
@@ -111,6 +122,8 @@ MR_FAST size_t mr_receive_row(mr_consumer *q, uint8_t *to, size_t room, size_t c
 		row = mr_min(n - i, c->slots - ((p + i) & c->mask));
 		const uint8_t *from = mr_row_at(c, p + i, length, &step);
 		mr_copy_row(to + i * room, room, from, step, row, *size);
+		if (c->take_lines)
+			mr_take_row(c, p + i, row, *size, step);
 	}
 	q->last_position = p + n - 1;
 	q->last_deliveries = 1;

@@ -251,15 +251,6 @@ MR_SLOW int mr_spsc_receive_slow(mr_consumer *q, void *buffer, size_t capacity, 
 	return MR_OK;
 }
 
-/* Takes the lines of the n bytes of the message at h, other than that of its entry. */
-MR_FAST void mr_take_payload(const mr_core *c, struct millrace_entry *e, uint64_t h, uint64_t n)
-{
-	if (n <= c->inline_size)
-		mr_take_lines((uint8_t *)e + MR_CACHE_LINE, n - c->beside);
-	else
-		mr_take_lines(mr_cell(c, h), n);
-}
-
 /* Copies the next message into buffer, D1..D6. It changes nothing when the buffer is too small. */
 MR_FAST int mr_spsc_receive(mr_consumer *q, void *buffer, size_t capacity, size_t *size, bool waited)
 {

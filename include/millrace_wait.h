@@ -239,7 +239,7 @@ MR_SLOW int mr_attempt_receive(mr_consumer *q)
 		return q->h.c.kind == MR_SPSC ? mr_spsc_lease(q, q->pending.limit) : mr_mpmc_lease(q, q->pending.limit);
 	if (q->h.c.kind == MR_SPSC)
 		return mr_spsc_receive(q, q->pending.buffer, q->pending.capacity, &q->pending.size, true);
-	return mr_mpmc_receive(q, q->pending.buffer, q->pending.capacity, &q->pending.size);
+	return mr_mpmc_receive(q, q->pending.buffer, q->pending.capacity, &q->pending.size, true);
 }
 
 /* How long to wait for a successor of a last producer that died. The time begins anew whenever the roster has changed. */

@@ -146,7 +146,7 @@ type core struct {
 	span          uint64 // positions whose memory a producer has mapped at once, see pages.go
 	stretch       uint64 // a producer that finds the ring full spins until this many slots are free
 	large         bool   // the ring is larger than caches, and stretch for that
-	takeLines     bool   // SPSC: a consumer takes the lines that it has read for itself, see lines.go
+	takeLines     bool   // a consumer takes the lines that it has read for itself, see lines.go
 	beside        uint64 // bytes of payload that lie in the line of the entry
 	lineMask      uint64 // entries in a line, minus one
 	kind          Kind
@@ -195,7 +195,7 @@ func newCore(mem []byte, h layout.Header, k keeper) *core {
 		fault:         &sound,
 	}
 	c.stretch, c.large = stretchOf(c.kind, c.slots, c.stride+c.slotSize)
-	c.takeLines = atomicx.SharedIsSlow && c.kind == SPSC && !c.large
+	c.takeLines = atomicx.SharedIsSlow && !c.large
 	c.beside = min(c.inline, lineSize-layout.EntrySize)
 	c.lineMask = max(lineSize/c.stride, 1) - 1
 	c.span = spanOf(c.stride, c.slotSize, c.slots)

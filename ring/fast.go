@@ -214,6 +214,9 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 	if n-q.least >= q.fast || n > uint64(len(buf)) {
 		return q.receiveLeft(ctx, buf)
 	}
+	if n > c.beside && c.takeLines && !found {
+		return q.receiveTaking(ctx, buf, at, n)
+	}
 	to := unsafe.Pointer(unsafe.SliceData(buf))
 	switch {
 	case n-8 <= 8:

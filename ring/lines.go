@@ -1,9 +1,11 @@
 package ring
 
 import (
+	"context"
 	"unsafe"
 
 	"github.com/cd1900cf/millrace/internal/atomicx"
+	"github.com/cd1900cf/millrace/internal/testpoint"
 )
 
 // Lines: what a consumer does for the producer that will write to the same slots a lap later.
@@ -32,6 +34,60 @@ func (q *Consumer) takePayload(h, n uint64) uint64 {
 		atomicx.TakeLines(c.cell(h), n)
 	}
 	return n
+}
+
+// receiveTaking is the rest of Receive for a message of n bytes at the own position of an MPMC ring whose payload, at `at`, is in lines of its own. It claims the
+// message before it copies, as for one of several slots, so that nobody else has those lines when it takes them.
+func (q *Consumer) receiveTaking(ctx context.Context, buf []byte, at unsafe.Pointer, n uint64) (int, error) {
+	c, h := q.c, q.pos
+	e := c.entry(h)
+	// order: C4 acqrel, pairs P3 C2
+	if !e.state.CompareAndSwap(readyWord(h+1, 0), doneWord(h+1, q.id)) {
+		q.rivals = rivalry
+		return q.receiveLeft(ctx, buf)
+	}
+	testpoint.Hit("C4")
+	if n-8 <= 504 && n > 64 {
+		copy512(unsafe.Pointer(unsafe.SliceData(buf)), at, n)
+	} else if n-32 <= 32 {
+		copy64(unsafe.Pointer(unsafe.SliceData(buf)), at, n)
+	} else {
+		move(buf, view(at, n))
+	}
+	q.takePayload(h, n)
+	atomicx.StoreRelease(&e.state, freeWord(h+c.slots)) // order: C5 rel, pairs P1 and N1
+	testpoint.Hit("C5")
+	q.pos = h + 1
+	q.last = Delivery{Position: h, Deliveries: 1}
+	bump(&q.me.received, 1)
+	testpoint.Hit("C6 counted")
+	if (h+1)&c.hintMask == 0 {
+		atomicx.StoreRelease(&c.ctl.consumerPosition, h+1) // order: C6 rel, pairs C1
+		testpoint.Hit("C6")
+		if h+1-q.given > c.giveEvery {
+			q.given = h + 1
+			q.slip(ctx)
+			return q.took(n)
+		}
+	}
+	if c.ctl.notFull.pending() || c.gone() { // order: N1 sc, pairs W1
+		return q.took(n)
+	}
+	q.gate.leave(gateOpen)
+	return int(n), nil
+}
+
+// takeRow takes the lines of n messages of size bytes from position x on, in a row, whose payload is at `at` and step bytes apart, other than those of the entries.
+func (c *core) takeRow(at unsafe.Pointer, step uint64, n, size uint64) {
+	switch {
+	case step == c.slotSize && size > c.inline:
+		atomicx.TakeLines(at, n*step)
+	case size > c.beside:
+		for range n {
+			atomicx.TakeLines(unsafe.Add(at, c.beside), size-c.beside)
+			at = unsafe.Add(at, step)
+		}
+	}
 }
 
 // takeRun takes the lines of the n cells from position h on, and of the entry there.

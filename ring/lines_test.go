@@ -15,10 +15,16 @@ import (
 // A consumer that takes the lines of messages for its core changes nothing there, and writes to nothing beside them. Properties: whatever the sizes of slots and messages, one
 // by one and in runs; no page behind the message can be written to while it is received.
 func TestTakenLines(t *testing.T) {
+	for _, kind := range []Kind{SPSC, MPMC} {
+		t.Run(kind.String(), func(t *testing.T) { takenLines(t, kind) })
+	}
+}
+
+func takenLines(t *testing.T, kind Kind) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	for _, c := range [][2]int{{8, 8}, {8, 5}, {32, 24}, {48, 48}, {49, 49}, {64, 64}, {64, 50}, {100, 97}, {112, 112}, {113, 113}, {256, 256}, {600, 511}, {600, 600}} {
 		const slots = 512
-		r, err := Create("lines", Options{Kind: SPSC, Slots: slots, SlotSize: c[0], Dir: t.TempDir()})
+		r, err := Create("lines", Options{Kind: kind, Slots: slots, SlotSize: c[0], Dir: t.TempDir()})
 		require.NoError(t, err)
 		r.c.takeLines = true
 		p, q := pair(t, r)

@@ -162,6 +162,9 @@ func (q *Consumer) mpmcReceiveRow(to destination, most int) (int, error) {
 		} else {
 			drain(to.bufs[i:i+row], at, step, size)
 		}
+		if c.takeLines {
+			c.takeRow(at, step, uint64(row), size)
+		}
 		i += row
 	}
 	q.last = Delivery{Position: end - 1, Deliveries: 1}

@@ -132,11 +132,11 @@ static void protect(const uint8_t *from, const uint8_t *to, int how)
 }
 
 /* A consumer that takes the lines of messages for its core changes nothing there, and writes to nothing beside them, whatever the sizes of slots and messages. */
-static void spsc_lines(void)
+static void take_lines(uint32_t kind)
 {
 	static const size_t sizes[][2] = {{8, 8}, {8, 5}, {32, 24}, {48, 48}, {49, 49}, {64, 64}, {64, 50}, {100, 97}, {112, 112}, {113, 113}, {256, 256}, {600, 511}, {600, 600}};
 	for (size_t k = 0; k < sizeof sizes / sizeof sizes[0]; k++) {
-		mr_ring *r = ring_of(MR_SPSC, 1024, sizes[k][0]);
+		mr_ring *r = ring_of(kind, 1024, sizes[k][0]);
 		mr_producer *p;
 		mr_consumer *q;
 		static uint8_t msg[32 * 600], buf[600]; /* the first of 32 messages, or all of them */
@@ -178,6 +178,9 @@ static void spsc_lines(void)
 	}
 }
 
+static void spsc_lines(void) { take_lines(MR_SPSC); }
+static void mpmc_lines(void) { take_lines(MR_MPMC); }
+
 static void *wait_for_message(void *arg)
 {
 	mr_message m;
@@ -200,5 +203,5 @@ static void shut_down(void)
 }
 
 const test thread_tests[] = {
-	{"spsc_threads", spsc_threads}, {"mpmc_threads", mpmc_threads}, {"spsc_large", spsc_large}, {"mpmc_large", mpmc_large}, {"spsc_lines", spsc_lines}, {"shut_down", shut_down}, {NULL, NULL},
+	{"spsc_threads", spsc_threads}, {"mpmc_threads", mpmc_threads}, {"spsc_large", spsc_large}, {"mpmc_large", mpmc_large}, {"spsc_lines", spsc_lines}, {"mpmc_lines", mpmc_lines}, {"shut_down", shut_down}, {NULL, NULL},
 };
