@@ -88,7 +88,7 @@ func (p *Producer) awaitSpace(ctx context.Context) error {
 	s := p.spinning()
 	p.coarse = true
 	for s.more() {
-		if !p.crowded && p.crammed() {
+		if p.crammed() {
 			s.renew(ctx, p.gained())
 			continue
 		}
