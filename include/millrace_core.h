@@ -131,6 +131,17 @@ MR_FAST void mr_take_lines(uint8_t *p, uint64_t n)
 	*(volatile uint8_t *)(p + n - 1) = *(volatile uint8_t *)(p + n - 1);
 }
 
+/* Takes the lines of n messages of size bytes, step bytes apart. */
+MR_FAST void mr_take_cells(uint8_t *at, uint64_t step, uint64_t n, uint64_t size)
+{
+	if (step - size < MR_CACHE_LINE) {
+		mr_take_lines(at, n * step);
+		return;
+	}
+	for (uint64_t i = 0; i < n; i++)
+		mr_take_lines(at + i * step, size);
+}
+
 /* One mapping of a ring's memory, with private copies of everything that is immutable. Nothing of it is read from the segment again. */
 typedef struct mr_core {
 	uint8_t *entries, *data;

@@ -318,16 +318,14 @@ MR_SLOW int mr_mpmc_receive_slow(mr_consumer *q, void *buffer, size_t capacity, 
 }
 
 /*
- * The same for a message of n bytes at the own position whose payload, at `at`, is in lines of its own, and which was not waited for: it is claimed before it is copied, as one of
- * several slots is, so that nobody else has those lines when they are taken. False when somebody else was quicker.
+ * Ends the receipt of a message of n bytes at p, which was copied, whose payload is in lines of its own, and which was not waited for: in the way of one of several slots, so that
+ * nobody else has those lines when they are taken. False when somebody else was quicker.
  */
-MR_FAST bool mr_mpmc_receive_taking(mr_consumer *q, struct millrace_entry *e, void *buffer, const uint8_t *at, uint64_t n)
+MR_FAST bool mr_mpmc_receive_taking(mr_consumer *q, struct millrace_entry *e, uint64_t p, uint64_t n)
 {
 	const mr_core *c = &q->h.c;
-	const uint64_t p = q->pos;
 	if (!mr_cas(&e->state, mr_ready_word(p + 1, 0), mr_done_word(p + 1, q->h.id))) /* order: C4 acqrel, pairs P3 C2 */
 		return false;
-	mr_copy(buffer, at, n);
 	mr_take_payload(c, e, p, n);
 	mr_publish(&e->state, mr_free_word(p + c->slots), q->h.fenced); /* order: C5 rel, pairs P1 and N1 */
 	return true;
@@ -344,13 +342,10 @@ MR_FAST int mr_mpmc_receive(mr_consumer *q, void *buffer, size_t capacity, size_
 		uint64_t n;
 		const uint8_t *at = mr_single(c, e, p, mr_load_rlx(&e->length), &n); /* order: C3 rlx, pairs P4: ordered by C2 */
 		if (mr_likely(at != NULL && n <= capacity)) {
-			bool got;
-			if (n > c->beside && c->take_lines && !waited) {
-				got = mr_mpmc_receive_taking(q, e, buffer, at, n);
-			} else {
-				mr_copy(buffer, at, n);
-				got = mr_cas(&e->state, w, mr_free_word(p + c->slots)); /* order: C4 acqrel, pairs P3 and C2 */
-			}
+			mr_copy(buffer, at, n);
+			const bool got = n > c->beside && c->take_lines && !waited
+				? mr_mpmc_receive_taking(q, e, p, n)
+				: mr_cas(&e->state, w, mr_free_word(p + c->slots)); /* order: C4 acqrel, pairs P3 and C2 */
 			if (mr_likely(got)) {
 				*size = n;
 				mr_received(q, p, p + 1, 1);

@@ -92,7 +92,7 @@ MR_FAST size_t mr_alike(const mr_core *c, uint64_t p, size_t most, uint64_t *len
 MR_FAST void mr_take_row(const mr_core *c, uint64_t x, size_t n, size_t size, size_t step)
 {
 	if (size > c->inline_size) {
-		mr_take_lines(mr_cell(c, x), n * step);
+		mr_take_cells(mr_cell(c, x), step, n, size);
 		return;
 	}
 	for (size_t i = 0; size > c->beside && i < n; i++)

@@ -305,8 +305,8 @@ MR_FAST size_t mr_spsc_receive_run(mr_consumer *q, uint8_t *to, size_t size, siz
 	if (c->take_lines) {
 		struct millrace_entry *entry = mr_entry(c, h);
 		mr_store_rlx(&entry->length, mr_load_rlx(&entry->length)); /* order: D3 rlx, pairs nothing: what is there */
-		mr_take_lines(mr_cell(c, h), first * c->slot_size);
-		mr_take_lines(c->data, (n - first) * c->slot_size);
+		mr_take_cells(mr_cell(c, h), c->slot_size, first, *length);
+		mr_take_cells(c->data, c->slot_size, n - first, *length);
 	}
 	if (h + n != e && q->run_end != e)
 		mr_enter_run(q, e, *length); /* the position will be inside the run */

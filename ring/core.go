@@ -195,7 +195,7 @@ func newCore(mem []byte, h layout.Header, k keeper) *core {
 		fault:         &sound,
 	}
 	c.stretch, c.large = stretchOf(c.kind, c.slots, c.stride+c.slotSize)
-	c.takeLines = atomicx.SharedIsSlow && !c.large
+	c.takeLines = atomicx.SharedIsSlow && c.slots*(c.stride+c.slotSize) <= ownCache
 	c.beside = min(c.inline, lineSize-layout.EntrySize)
 	c.lineMask = max(lineSize/c.stride, 1) - 1
 	c.span = spanOf(c.stride, c.slotSize, c.slots)

@@ -36,10 +36,10 @@ func (q *Consumer) takePayload(h, n uint64) uint64 {
 	return n
 }
 
-// receiveTaking is the rest of Receive for a message of n bytes at the own position of an MPMC ring whose payload, at `at`, is in lines of its own. It claims the
-// message before it copies, as for one of several slots, so that nobody else has those lines when it takes them.
-func (q *Consumer) receiveTaking(ctx context.Context, buf []byte, at unsafe.Pointer, n uint64) (int, error) {
-	c, h := q.c, q.pos
+// receiveTaking is the rest of Receive for a message of n bytes at h of an MPMC ring, copied into buf, whose payload is in lines of its own. It goes the way of
+// a message of several slots, so that nobody else has those lines when it takes them.
+func (q *Consumer) receiveTaking(ctx context.Context, buf []byte, h, n uint64) (int, error) {
+	c := q.c
 	e := c.entry(h)
 	// order: C4 acqrel, pairs P3 C2
 	if !e.state.CompareAndSwap(readyWord(h+1, 0), doneWord(h+1, q.id)) {
@@ -47,13 +47,6 @@ func (q *Consumer) receiveTaking(ctx context.Context, buf []byte, at unsafe.Poin
 		return q.receiveLeft(ctx, buf)
 	}
 	testpoint.Hit("C4")
-	if n-8 <= 504 && n > 64 {
-		copy512(unsafe.Pointer(unsafe.SliceData(buf)), at, n)
-	} else if n-32 <= 32 {
-		copy64(unsafe.Pointer(unsafe.SliceData(buf)), at, n)
-	} else {
-		move(buf, view(at, n))
-	}
 	q.takePayload(h, n)
 	atomicx.StoreRelease(&e.state, freeWord(h+c.slots)) // order: C5 rel, pairs P1 and N1
 	testpoint.Hit("C5")
@@ -80,8 +73,8 @@ func (q *Consumer) receiveTaking(ctx context.Context, buf []byte, at unsafe.Poin
 // takeRow takes the lines of n messages of size bytes from position x on, in a row, whose payload is at `at` and step bytes apart, other than those of the entries.
 func (c *core) takeRow(at unsafe.Pointer, step uint64, n, size uint64) {
 	switch {
-	case step == c.slotSize && size > c.inline:
-		atomicx.TakeLines(at, n*step)
+	case size > c.inline:
+		takeCells(at, step, n, size)
 	case size > c.beside:
 		for range n {
 			atomicx.TakeLines(unsafe.Add(at, c.beside), size-c.beside)
@@ -90,10 +83,22 @@ func (c *core) takeRow(at unsafe.Pointer, step uint64, n, size uint64) {
 	}
 }
 
-// takeRun takes the lines of the n cells from position h on, and of the entry there.
-func (c *core) takeRun(h, n uint64) {
+// takeRun takes the lines of n messages of size bytes in cells from position h on, and of the entry there.
+func (c *core) takeRun(h, n, size uint64) {
 	takeEntry(c.entry(h))
 	row := min(n, c.slots-h&c.mask)
-	atomicx.TakeLines(c.cell(h), row*c.slotSize)
-	atomicx.TakeLines(c.data, (n-row)*c.slotSize)
+	takeCells(c.cell(h), c.slotSize, row, size)
+	takeCells(c.data, c.slotSize, n-row, size)
+}
+
+// takeCells takes the lines of n messages of size bytes, step bytes apart.
+func takeCells(at unsafe.Pointer, step, n, size uint64) {
+	if step-size < lineSize {
+		atomicx.TakeLines(at, n*step)
+		return
+	}
+	for range n {
+		atomicx.TakeLines(at, size)
+		at = unsafe.Add(at, step)
+	}
 }

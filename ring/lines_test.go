@@ -3,8 +3,12 @@
 package ring
 
 import (
+	"encoding/binary"
 	"os"
+	"runtime"
 	"runtime/debug"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"unsafe"
@@ -72,5 +76,68 @@ func takenLines(t *testing.T, kind Kind) {
 			}
 		}
 		require.NoError(t, r.Close())
+	}
+}
+
+// A fault in the caller's own memory comes before the message is received. Properties: it stays, whatever its size, and another consumer gets it.
+func TestFaultBeforeTakingLines(t *testing.T) {
+	if raceDetector {
+		t.Skip("under the race detector a message is claimed before it is copied")
+	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	page, err := syscall.Mmap(-1, 0, os.Getpagesize(), syscall.PROT_NONE, syscall.MAP_PRIVATE|syscall.MAP_ANON)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, syscall.Munmap(page)) }()
+	for _, n := range []int{8, 64, 300} {
+		r, err := NewHeap(Options{Kind: MPMC, Slots: 8, SlotSize: n})
+		require.NoError(t, err)
+		r.c.takeLines = true
+		p, q := pair(t, r)
+		other, err := r.NewConsumer()
+		require.NoError(t, err)
+		buf := make([]byte, n)
+		require.NoError(t, p.TrySend(buf))
+		_, err = q.TryReceive(buf) // from here on the consumer takes the fast path
+		require.NoError(t, err)
+		require.NoError(t, p.TrySend(buf))
+		require.Panics(t, func() { _, _ = q.TryReceive(page) })
+		got, err := other.TryReceive(buf)
+		require.NoError(t, err)
+		require.Equal(t, n, got)
+	}
+}
+
+// Two goroutines that misuse one consumer get each message once: what they claim it by names the position that they read from.
+func TestOverlappingReceives(t *testing.T) {
+	r, err := NewHeap(Options{Kind: MPMC, Slots: 256, SlotSize: 64})
+	require.NoError(t, err)
+	r.c.takeLines = true
+	p, q := pair(t, r)
+	const messages = 100000
+	seen := make([]atomic.Uint32, messages)
+	var left atomic.Int64
+	left.Store(messages)
+	var receivers sync.WaitGroup
+	for range 2 {
+		receivers.Go(func() {
+			buf := make([]byte, 64)
+			for left.Load() > 0 {
+				if _, err := q.TryReceive(buf); err == nil {
+					seen[binary.LittleEndian.Uint64(buf)].Add(1)
+					left.Add(-1)
+				} else {
+					runtime.Gosched()
+				}
+			}
+		})
+	}
+	msg, ctx := make([]byte, 64), patient(t)
+	for i := range uint64(messages) {
+		binary.LittleEndian.PutUint64(msg, i)
+		require.NoError(t, p.Send(ctx, msg))
+	}
+	receivers.Wait()
+	for i := range seen {
+		require.EqualValues(t, 1, seen[i].Load(), i)
 	}
 }

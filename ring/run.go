@@ -190,7 +190,7 @@ func (q *Consumer) receiveRun(to destination) (uint64, error) {
 	}
 	testpoint.Hit("D3")
 	if c.takeLines {
-		c.takeRun(h, n)
+		c.takeRun(h, n, length)
 	}
 	next := h + n
 	if next != e && q.runEnd != e {
