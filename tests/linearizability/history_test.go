@@ -13,6 +13,7 @@ import (
 
 	"github.com/anishathalye/porcupine"
 
+	"github.com/cd1900cf/millrace/internal/atomicx"
 	"github.com/cd1900cf/millrace/ring"
 	"github.com/cd1900cf/millrace/tests/internal/clock"
 )
@@ -121,6 +122,7 @@ func (h *history) number(c *callRecord) {
 			continue
 		}
 		m := message{slots: slotsOf(int(w & 0xFFFF)), at: -1}
+		m.apart = atomicx.SharedIsSlow && w&0xFFFF > 48 // FORMAT 9.3
 		if c.call == callReserve || c.call == callTryReserve {
 			m.room = slotsOf(c.n)
 		}
@@ -315,7 +317,7 @@ func (h *history) takes(c *callRecord) {
 	} else {
 		h.add(c, step{kind: stepTake, got: c.got, keep: keep})
 	}
-	if m := c.got[0].msg; !keep && h.kind == ring.MPMC && h.messages[m].slots > 1 {
+	if m := c.got[0].msg; !keep && h.kind == ring.MPMC && (h.messages[m].slots > 1 || h.messages[m].apart) {
 		h.add(c, step{kind: stepFree, msgs: []uint8{m}})
 	}
 }

@@ -39,7 +39,7 @@ func (q *queue) takeAt(s *state, i int, actor uint8, keep bool) {
 	switch {
 	case keep:
 		e.is, e.owner = held, actor
-	case q.kind == ring.MPMC && e.end-e.pos > 1:
+	case q.kind == ring.MPMC && (e.end-e.pos > 1 || q.messages[e.msg].apart):
 		e.is, e.owner = done, actor
 	default:
 		s.remove(i)

@@ -110,6 +110,7 @@ type step struct {
 type message struct {
 	slots uint8 // that it takes as it was committed
 	room  uint8 // that were claimed for it, when that is more
+	apart bool  // MPMC: of one slot, and may yet be received in the way of several
 	at    int   // its position, if somebody received it, or -1
 }
 
