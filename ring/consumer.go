@@ -243,7 +243,7 @@ func (q *Consumer) batch() Batch {
 
 // Close ends the registration. An open lease is given back as if the consumer had died, a blocked call returns ErrClosed.
 //
-// Blocks: until a running call on the handle has left, which is short. May come from any goroutine; idempotent.
+// Blocks: until a running call on the handle has left, which is short; 50 ms more when calls were seen to overlap. May come from any goroutine; idempotent.
 // Failure: ErrMisuse when a call does not leave for ten seconds, because it has panicked; then the whole Ring is cut off in this process.
 func (q *Consumer) Close() error {
 	return q.close(func(was uint32) {

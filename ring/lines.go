@@ -14,7 +14,8 @@ import (
 // costs. There the consumer writes to each line that it has read, before it gives the slot back: what it finds. Then only its core has the line, and the
 // producer's asks for it ahead as for any that it does not have. Not for a message that was waited for: the answer would wait for those stores.
 //
-// Invariant: D1 made the slot the consumer's and D4 gives it back; in between nobody else writes to it, and nothing changes.
+// Invariant: in an SPSC ring D1 made the slot the consumer's and D4 gives it back, in an MPMC ring C4 or L2 and C5 or L3; in between nobody else writes to it, and
+// nothing changes.
 
 // lineSize is how many bytes go from core to core at once.
 const lineSize = 64
@@ -50,18 +51,10 @@ func (q *Consumer) receiveTaking(ctx context.Context, buf []byte, h, n uint64) (
 	q.takePayload(h, n)
 	atomicx.StoreRelease(&e.state, freeWord(h+c.slots)) // order: C5 rel, pairs P1 and N1
 	testpoint.Hit("C5")
-	q.pos = h + 1
-	q.last = Delivery{Position: h, Deliveries: 1}
-	bump(&q.me.received, 1)
-	testpoint.Hit("C6 counted")
-	if (h+1)&c.hintMask == 0 {
-		atomicx.StoreRelease(&c.ctl.consumerPosition, h+1) // order: C6 rel, pairs C1
-		testpoint.Hit("C6")
-		if h+1-q.given > c.giveEvery {
-			q.given = h + 1
-			q.slip(ctx)
-			return q.took(n)
-		}
+	q.received(h, h+1, 1)
+	if h+1-q.given > c.giveEvery {
+		q.given = h + 1
+		q.slip(ctx)
 	}
 	if c.ctl.notFull.pending() || c.gone() { // order: N1 sc, pairs W1
 		return q.took(n)
@@ -70,7 +63,7 @@ func (q *Consumer) receiveTaking(ctx context.Context, buf []byte, h, n uint64) (
 	return int(n), nil
 }
 
-// takeRow takes the lines of n messages of size bytes from position x on, in a row, whose payload is at `at` and step bytes apart, other than those of the entries.
+// takeRow takes the lines of n messages of size bytes in a row, whose payload is at `at` and step bytes apart, other than those of the entries.
 func (c *core) takeRow(at unsafe.Pointer, step uint64, n, size uint64) {
 	switch {
 	case size > c.inline:

@@ -306,7 +306,7 @@ func (r Reservation) Discard() error { return r.p.finish(r, 0, false) }
 
 // Close ends the registration. An open Reservation is discarded, a blocked call returns ErrClosed.
 //
-// Blocks: until a running call on the handle has left, which is short. May come from any goroutine; idempotent.
+// Blocks: until a running call on the handle has left, which is short; 50 ms more when calls were seen to overlap. May come from any goroutine; idempotent.
 // Failure: ErrMisuse when a call does not leave for ten seconds, because it has panicked; then the whole Ring is cut off in this process.
 func (p *Producer) Close() error {
 	return p.close(func(was uint32) {
