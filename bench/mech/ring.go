@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"unsafe"
 
 	"github.com/cd1900cf/millrace/ring"
 )
@@ -47,10 +48,27 @@ type ringConn struct {
 	size  int
 }
 
-// putWord and word are the word of the message that begins at an offset of a batch: as in the programs in C, a batch is one array.
-func putWord(buf []byte, at int, v uint64) { binary.LittleEndian.PutUint64(buf[at:at+8], v) }
+// putWords numbers the n messages of a batch from v on, in their first words, and returns the sum: as in the programs in C, a batch is one array, and no
+// index of it is checked.
+func putWords(buf []byte, size, n int, v uint64) (sum uint64) {
+	at := unsafe.Pointer(unsafe.SliceData(buf))
+	for end := v + uint64(n); v < end; v++ {
+		*(*uint64)(at) = v
+		sum += v
+		at = unsafe.Add(at, size)
+	}
+	return sum
+}
 
-func word(buf []byte, at int) uint64 { return binary.LittleEndian.Uint64(buf[at : at+8]) }
+// words returns the sum of the first words of n messages.
+func words(buf []byte, size, n int) (sum uint64) {
+	at := unsafe.Pointer(unsafe.SliceData(buf))
+	for ; n > 0; n-- {
+		sum += *(*uint64)(at)
+		at = unsafe.Add(at, size)
+	}
+	return sum
+}
 
 func openRing(kind ring.Kind, o ...ring.Option) opener {
 	return func(a *Args, which int, sends bool) (conn, error) { return newRingConn(kind, a, which, sends, o...) }
@@ -117,11 +135,8 @@ func (c *ringConn) stream(n int, first uint64) (sum uint64, err error) {
 	case c.p != nil:
 		for v, end := first, first+uint64(n); v < end; {
 			k := min(c.batch, int(end-v))
-			for i := range k {
-				putWord(c.buf, i*c.size, v)
-				sum += v
-				v++
-			}
+			sum += putWords(c.buf, c.size, k, v)
+			v += uint64(k)
 			if _, err := c.p.SendBatch(ctx, c.msgs[:k]); err != nil {
 				return 0, err
 			}
@@ -140,9 +155,7 @@ func (c *ringConn) stream(n int, first uint64) (sum uint64, err error) {
 			if err != nil {
 				return 0, err
 			}
-			for i := range k {
-				sum += word(c.buf, i*c.size)
-			}
+			sum += words(c.buf, c.size, k)
 			n -= k
 		}
 	}
