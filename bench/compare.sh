@@ -22,8 +22,9 @@ for only in near all; do
 	grep '^Benchmark' "$dir/$only.txt" | grep -v '@ref ' >"$dir/$only-new.txt" || true
 done
 which=near
-if [ "$(wc -l <"$dir/near-old.txt")" -lt $(($(wc -l <"$dir/all-old.txt") / 2)) ]; then
-	echo "fewer than half of the runs were undisturbed and near: all of them are compared, and say little"
+rowsOf() { cut -d' ' -f1 "$1" | sort -u | wc -l; }
+if [ "$(wc -l <"$dir/near-old.txt")" -lt $((6 * $(rowsOf "$dir/all-old.txt"))) ]; then
+	echo "fewer than six runs of a row were undisturbed and near: all of them are compared, and say little; more ROUNDS may help"
 	which=all
 fi
 grep -v '^#\|^Benchmark' "$dir/all.txt"
