@@ -10,6 +10,7 @@
 #include "millrace_handle.h"
 
 #define MR_PREFETCH_MOST 1024 /* bytes of a run that are asked for when it is leased: as many lines as a core can wait for at once */
+#define MR_PREFETCH_RUN 512   /* bytes that the next run has at most to be asked for; it is expected to be as long as this one */
 
 /* Asks for the cache lines of n bytes, at least one, and does not wait for them. */
 MR_FAST void mr_prefetch(const void *p, size_t n)
@@ -290,7 +291,9 @@ MR_FAST size_t mr_spsc_receive_run(mr_consumer *q, uint8_t *to, size_t size, siz
 		*length = mr_load_rlx(&entry->length) ^ MILLRACE_FLAG_RUN; /* order: D2 rlx, pairs S3: ordered by D1 */
 		if (*length > c->slot_size || mr_given_back(w) != 0)
 			return 0;
-		mr_prefetch(mr_entry(c, e), 1); /* where the next one begins */
+		mr_prefetch(mr_entry(c, e), 1); /* where the next one begins, */
+		if ((e - h) * *length <= MR_PREFETCH_RUN) /* and a short one whole */
+			mr_prefetch(mr_cell(c, e), (e - h) * *length);
 	}
 	if (*length > size)
 		return 0;

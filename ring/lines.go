@@ -81,7 +81,9 @@ func (c *core) takeRun(h, n, size uint64) {
 	takeEntry(c.entry(h))
 	row := min(n, c.slots-h&c.mask)
 	takeCells(c.cell(h), c.slotSize, row, size)
-	takeCells(c.data, c.slotSize, n-row, size)
+	if n > row {
+		takeCells(c.data, c.slotSize, n-row, size)
+	}
 }
 
 // takeCells takes the lines of n messages of size bytes, step bytes apart.

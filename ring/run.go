@@ -109,6 +109,9 @@ func copyValues(to unsafe.Pointer, toStep uint64, from unsafe.Pointer, fromStep 
 	}
 }
 
+// prefetchRun is how many bytes the next run has at most to be asked for: it is expected to be as long as this one. More than that delays this one.
+const prefetchRun = 512
+
 // wordSize is the size of the messages for which fill and drain have loops of their own.
 const wordSize = 8
 
@@ -164,7 +167,10 @@ func (q *Consumer) receiveRun(to destination) (uint64, error) {
 		if length > c.slotSize || givenBack(w) != 0 {
 			return 0, nil
 		}
-		atomicx.Prefetch(unsafe.Pointer(c.entry(e)), 1) // where the next one begins
+		atomicx.Prefetch(unsafe.Pointer(c.entry(e)), 1) // where the next one begins,
+		if n := (e - h) * length; n <= prefetchRun {    // and a short one whole
+			atomicx.Prefetch(c.cell(e), n)
+		}
 	}
 	row := c.slots - h&c.mask // cells up to the end of the ring
 	n := e - h
