@@ -290,6 +290,8 @@ MR_FAST int mr_take(mr_consumer *q, size_t max, const int64_t *timeout)
 		status = mr_fail(MR_MISUSE, "misuse: a batch of no messages");
 	else if (mr_unlikely(max > q->lease.room))
 		status = mr_lease_room(q, max);
+	if (max == 1 && q->pos - q->slipped > q->h.c.stride && timeout != NULL && *timeout != 0)
+		(void)mr_slip(q);
 	if (mr_likely(status == MR_OK))
 		status = q->h.c.kind == MR_SPSC ? mr_spsc_lease(q, max) : mr_mpmc_lease(q, max);
 	if (mr_unlikely(status == MR_EMPTY)) {

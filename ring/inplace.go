@@ -114,7 +114,7 @@ func (r Reservation) Commit() error {
 
 // Next leases the next message: its Bytes alias the ring until Release.
 //
-// Blocks and ends as Receive does. One lease at a time: a further Next or Receive before Release is ErrMisuse.
+// Blocks and ends as Receive does, and lets busy producers get ahead as it does. One lease at a time: a further Next or Receive before Release is ErrMisuse.
 // Failure: if the process dies before Release, the ring's policy decides: redelivered with a higher count, or counted as lost.
 func (q *Consumer) Next(ctx context.Context) (Message, error) {
 	if !q.gate.claim(gateOpen) {
@@ -125,6 +125,10 @@ func (q *Consumer) Next(ctx context.Context) (Message, error) {
 		return Message{}, ErrClosed
 	}
 	c, h := q.c, q.pos
+	if h-q.given-1 >= c.giveEvery { // a stride is over: h is where Release gave space back (SPSC), or far behind it (MPMC)
+		q.slipNext(ctx)
+		c, h = q.c, q.pos
+	}
 	e, want := c.entry(h), q.fresh(h)
 	// order: D1 acq, pairs S4; C2 acq, pairs P6; C0 acq, pairs V4
 	for e.state.Load() != want || !q.spsc && c.ctl.returns.Load() != q.seen {

@@ -238,6 +238,14 @@ func (q *Consumer) slip(ctx context.Context) (looks int) {
 	return looks
 }
 
+// slipNext is slip for Next, which has nothing in hand that would be late.
+func (q *Consumer) slipNext(ctx context.Context) {
+	if !q.spsc {
+		q.given = q.pos
+	}
+	q.slip(ctx)
+}
+
 // keepDistance learns how far to stay behind the other side. Who finds something at the first look again and again treads on the heels of the other side
 // and takes the line that it is writing; a longer first pause lets it get ahead.
 func (h *handle) keepDistance(close bool) {
