@@ -18,7 +18,8 @@ enum {
 	MR_SPIN_CLOSE = 64,   /* attempts that follow each other closely */
 	MR_SPIN_LOOK = 16,    /* attempts between two looks at the clock, behind those */
 	MR_SLIP_LEAST = 256,  /* slots of a ring in which a consumer slips, */
-	MR_SLIP_LOOK = 400,   /* nanoseconds between two looks at where the producers are, */
+	MR_SLIP_LOOK = 400,   /* nanoseconds between two looks at where the producers are, and half of one more */
+	MR_SLIP_BYTES = 8192, /* for each byte of a slot, up to so many: large messages are slow to come, */
 	MR_SLIP_LOOKS = 10,   /* and how many of them at most */
 	MR_SPIN_FAR = 15,     /* most extra pauses before the first attempt */
 
@@ -223,7 +224,7 @@ MR_SLOW void mr_pace(mr_consumer *q)
 {
 	q->slipped = q->pos;
 	q->gap = mr_pauses(MR_WATCH_APART);
-	q->slip = mr_pauses(MR_SLIP_LOOK);
+	q->slip = mr_pauses(MR_SLIP_LOOK + (int64_t)mr_min(q->h.c.slot_size, MR_SLIP_BYTES) / 2);
 }
 
 /* Learns from a spin whether it paid. */

@@ -22,7 +22,8 @@ const (
 	apartLooks = 256                    // MPMC: the same,
 	lookApart  = 16 * time.Nanosecond   // and so far apart: a producer writes the word twice, and should not lose its line in between
 	slipLeast  = 256                    // slots of a ring in which a consumer slips,
-	slipLook   = 400 * time.Nanosecond  // time between two looks at where the producers are,
+	slipLook   = 400 * time.Nanosecond  // time between two looks at where the producers are, and half a nanosecond more
+	slipBytes  = 8 << 10                // for each byte of a slot, up to so many: large messages are slow to come,
 	slipLooks  = 10                     // and how many of them, at most
 	spinHot    = 32                     // attempts without a pause, in an MPMC ring with the one above: on some processors one takes half as long as the news
 	spinClose  = 64                     // attempts that follow each other closely
@@ -150,7 +151,7 @@ func (q *Consumer) pace() {
 	if q.gap = q.apart; q.spsc {
 		q.gap = futex.Pauses(watchApart)
 	}
-	q.slips = futex.Pauses(slipLook)
+	q.slips = futex.Pauses(slipLook + time.Duration(min(q.c.slotSize, slipBytes)/2))
 }
 
 // nothing says whether w, in the slot of the own position h, means that no message is there: neither of several slots, nor a run.
