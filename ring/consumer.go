@@ -31,6 +31,7 @@ type Consumer struct {
 	fast       uint64 // messages of least bytes, and of up to so many more, exclusively, may take the fast path
 
 	dry    bool   // a Try call found nothing, and no message has come since
+	waited bool   // SPSC: the last message was waited for
 	dries  uint64 // times that there was nothing, since the last slip
 	gap    int    // pauses between two looks of a watch,
 	slips  int    // and of a slip

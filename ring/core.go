@@ -147,6 +147,7 @@ type core struct {
 	stretch       uint64 // a producer that finds the ring full spins until this many slots are free
 	large         bool   // the ring is larger than caches, and stretch for that
 	takeLines     bool   // a consumer takes the lines that it has read for itself, see lines.go
+	ahead         uint64 // and asks for the one so many positions ahead; 0: it does not
 	beside        uint64 // bytes of payload that lie in the line of the entry
 	lineMask      uint64 // entries in a line, minus one
 	kind          Kind
@@ -196,6 +197,9 @@ func newCore(mem []byte, h layout.Header, k keeper) *core {
 	}
 	c.stretch, c.large = stretchOf(c.kind, c.slots, c.stride+c.slotSize)
 	c.takeLines = atomicx.SharedIsSlow && c.slots*(c.stride+c.slotSize) <= ownCache
+	if c.takeLines {
+		c.ahead = aheadOf(c.slots, max(c.stride, c.slotSize))
+	}
 	c.beside = min(c.inline, lineSize-layout.EntrySize)
 	c.lineMask = max(lineSize/c.stride, 1) - 1
 	c.span = spanOf(c.stride, c.slotSize, c.slots)

@@ -149,7 +149,8 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 			c, h = q.c, q.pos
 			e = c.entry(h)
 		}
-		takes := c.takeLines && !found && !q.dry
+		takes := c.takeLines && !(found && q.waited) && !q.dry
+		q.waited = found
 		length := e.length.Load() // order: D2 rlx, pairs S3: ordered by D1
 		n, at := length^layout.FlagInline, unsafe.Add(unsafe.Pointer(e), layout.EntrySize)
 		if n > c.inline {
@@ -177,6 +178,9 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 			takeEntry(c.entry(h))
 			if n > c.beside {
 				n = q.takePayload(h, n)
+			} else if c.ahead != 0 {
+				q, h, n = q.askAhead(h, n)
+				c = q.c
 			}
 		}
 		q.dry = false

@@ -5,6 +5,7 @@ import (
 	"unsafe"
 
 	"github.com/cd1900cf/millrace/internal/atomicx"
+	"github.com/cd1900cf/millrace/internal/layout"
 	"github.com/cd1900cf/millrace/internal/testpoint"
 )
 
@@ -12,10 +13,17 @@ import (
 //
 // A line that a consumer has only read is in both cores' caches, and where writing to such a line is slow (atomicx.SharedIsSlow) that is what a message
 // costs. There the consumer writes to each line that it has read, before it gives the slot back: what it finds. Then only its core has the line, and the
-// producer's asks for it ahead as for any that it does not have. Not for a message that was waited for: the answer would wait for those stores.
+// producer's asks for it ahead as for any that it does not have. Not for a message that was waited for:
+// the answer would wait for those stores. In an SPSC ring such a message is answered when the one before it was waited for, too; a consumer that waits now and then is
+// only faster than its producer, which lines that it does not take would make slower still.
 //
 // Invariant: in an SPSC ring D1 made the slot the consumer's and D4 gives it back, in an MPMC ring C4 or L2 and C5 or L3; in between nobody else writes to it, and
 // nothing changes.
+
+const (
+	firstCache = 32 << 10 // about what a core's first cache holds
+	askMost    = 8        // how many positions ahead a consumer asks for a message, at most
+)
 
 // lineSize is how many bytes go from core to core at once.
 const lineSize = 64
@@ -29,12 +37,44 @@ func takeEntry(e *entry) {
 //
 //go:noinline
 func (q *Consumer) takePayload(h, n uint64) uint64 {
-	if c := q.c; n <= c.inline {
+	c := q.c
+	if c.ahead != 0 {
+		c.askFor(h+c.ahead, n)
+	}
+	if n <= c.inline {
 		atomicx.TakeLines(unsafe.Add(unsafe.Pointer(c.entry(h)), lineSize), n-c.beside)
 	} else {
 		atomicx.TakeLines(c.cell(h), n)
 	}
 	return n
+}
+
+// askAhead asks for the message that is some positions ahead of h, and expected to have n bytes, too. It carries h and n through.
+//
+//go:noinline
+func (q *Consumer) askAhead(h, n uint64) (*Consumer, uint64, uint64) {
+	q.c.askFor(h+q.c.ahead, n)
+	return q, h, n
+}
+
+// askFor asks for the lines of the message of n bytes at position p.
+func (c *core) askFor(p, n uint64) {
+	e := unsafe.Pointer(c.entry(p))
+	if n <= c.inline {
+		atomicx.Prefetch(e, layout.EntrySize+n)
+		return
+	}
+	atomicx.Prefetch(e, 1)
+	atomicx.Prefetch(c.cell(p), n)
+}
+
+// aheadOf returns how far ahead a consumer asks for messages: not at all in a ring that does not fit into a core's first cache. Lines that the producer's core
+// still has there are slow to come, and a core has no more than two or three messages under way by itself.
+func aheadOf(slots, bytes uint64) uint64 {
+	if slots*bytes > firstCache {
+		return 0
+	}
+	return min(slots/8, askMost)
 }
 
 // receiveTaking is the rest of Receive for a message of n bytes at h of an MPMC ring, copied into buf, whose payload is in lines of its own. It goes the way of
