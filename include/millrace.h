@@ -45,6 +45,8 @@ MILLRACE_API int mr_send(mr_producer *p, const void *data, size_t size, int64_t 
 		p->pending.data = data;
 		p->pending.n = size;
 		status = mr_await_space(p, timeout);
+	} else if (p->h.c.kind == MR_MPMC && mr_unlikely(p->pos - p->slipped > p->h.c.stride) && timeout != 0) {
+		(void)mr_slip_full(p);
 	}
 	return mr_leave(&p->h, status, MR_GATE_OPEN, MR_GATE_OPEN);
 }
@@ -74,6 +76,8 @@ MILLRACE_API int mr_reserve(mr_producer *p, size_t size, void **data, int64_t ti
 	*data = NULL;
 	if (!mr_enter(&p->h, MR_GATE_OPEN))
 		return mr_refused(&p->h);
+	if (p->h.c.kind == MR_MPMC && p->pos - p->slipped > p->h.c.stride && timeout != 0)
+		(void)mr_slip_full(p);
 	int status = mr_try_reserve_once(p, size);
 	if (status == MR_FULL) {
 		p->pending.what = MR_PENDING_RESERVE;

@@ -64,6 +64,8 @@ struct mr_producer {
 	uint64_t limit;  /* SPSC: private copy of the space that was given back */
 	uint64_t hinted; /* SPSC: producer_position as stored last */
 	uint64_t mapped, looks; /* the memory of the positions before the first is mapped; how many spans were looked at */
+	uint64_t slipped; /* MPMC: where it was looked last how far the consumers are, */
+	unsigned slip;   /* and how many pauses there are between two looks then */
 	bool coarse;     /* SPSC: do not ask for the exact position */
 	bool wait_for_consumers;
 

@@ -219,12 +219,39 @@ MR_SLOW int mr_slip(mr_consumer *q)
 	return looks;
 }
 
+/*
+ * Lets the consumers of an MPMC ring get a stride ahead when the producer is close behind them, in a ring that is nearly full. It is the same there: the producer, or
+ * its core's prefetcher, takes lines that a consumer is about to use. The space of an SPSC ring comes back a stride at a time, so its producer is far away by itself.
+ */
+MR_SLOW int mr_slip_full(mr_producer *p)
+{
+	const mr_core *c = &p->h.c;
+	const int64_t want = (int64_t)c->stride;
+	p->slipped = p->pos;
+	if (p->h.alone || c->slots < MR_SLIP_LEAST)
+		return 0;
+	int64_t free = mr_ahead(mr_load_acq(&c->ctl->consumer_position) + c->slots, p->pos), was = free - 1; /* order: C1 acq, pairs C6 */
+	if (free >= want / 2)
+		return 0;
+	int looks = 0;
+	for (; was != free && free < want && looks < MR_SLIP_LOOKS; looks++) {
+		for (unsigned j = 0; j < p->slip; j++)
+			mr_pause();
+		was = free;
+		free = mr_ahead(mr_load_acq(&c->ctl->consumer_position) + c->slots, p->pos); /* order: C1 acq, pairs C6 */
+	}
+	return looks;
+}
+
+/* How many pauses there are between two looks of a slip. */
+MR_SLOW unsigned mr_slip_pauses(const mr_core *c) { return mr_pauses(MR_SLIP_LOOK + (int64_t)mr_min(c->slot_size, MR_SLIP_BYTES) / 2); }
+
 /* Learns how many pauses make the times between looks. */
 MR_SLOW void mr_pace(mr_consumer *q)
 {
 	q->slipped = q->pos;
 	q->gap = mr_pauses(MR_WATCH_APART);
-	q->slip = mr_pauses(MR_SLIP_LOOK + (int64_t)mr_min(q->h.c.slot_size, MR_SLIP_BYTES) / 2);
+	q->slip = mr_slip_pauses(&q->h.c);
 }
 
 /* Learns from a spin whether it paid. */

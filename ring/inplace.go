@@ -33,6 +33,11 @@ func (p *Producer) Reserve(ctx context.Context, n int) (Reservation, error) {
 	e := c.entry(t)
 	ok := p.resv.n == none && t+1-p.limit <= c.slots // S1
 	if !p.spsc {
+		if t-p.slipped > c.giveEvery {
+			p.slip(ctx)
+			c, t = p.c, p.pos
+			e = c.entry(t)
+		}
 		// order: P3 acqrel, pairs C4 C5 L3 (acquire: the consumer has read the payload that is overwritten next) and C2
 		ok = p.resv.n == none && e.state.CompareAndSwap(freeWord(t), claimedWord(t+1, p.id))
 	}

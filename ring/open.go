@@ -233,6 +233,7 @@ func (p *Producer) adopt() error {
 		p.fast = c.slotSize + 1
 	}
 	if c.kind == MPMC {
+		p.slipped, p.slips = p.pos, slipPauses(c)
 		return nil
 	}
 	limit := c.ctl.consumerPosition.Load() // order: S1 acq, pairs D4

@@ -21,10 +21,6 @@ const (
 	watchApart = 40 * time.Nanosecond   // SPSC: so far apart, which makes four or five of the time that an answer takes, see watch
 	apartLooks = 256                    // MPMC: the same,
 	lookApart  = 16 * time.Nanosecond   // and so far apart: a producer writes the word twice, and should not lose its line in between
-	slipLeast  = 256                    // slots of a ring in which a consumer slips,
-	slipLook   = 400 * time.Nanosecond  // time between two looks at where the producers are, and half a nanosecond more
-	slipBytes  = 8 << 10                // for each byte of a slot, up to so many: large messages are slow to come,
-	slipLooks  = 10                     // and how many of them, at most
 	spinHot    = 32                     // attempts without a pause, in an MPMC ring with the one above: on some processors one takes half as long as the news
 	spinClose  = 64                     // attempts that follow each other closely
 	spinLook   = 16                     // attempts between two looks at the clock, behind spinClose
@@ -151,7 +147,7 @@ func (q *Consumer) pace() {
 	if q.gap = q.apart; q.spsc {
 		q.gap = futex.Pauses(watchApart)
 	}
-	q.slips = futex.Pauses(slipLook + time.Duration(min(q.c.slotSize, slipBytes)/2))
+	q.slips = slipPauses(q.c)
 }
 
 // nothing says whether w, in the slot of the own position h, means that no message is there: neither of several slots, nor a run.
@@ -208,43 +204,6 @@ func (q *Consumer) watch(ctx context.Context, buf []byte) (_ *Consumer, _ contex
 	}
 	q.distance = 0
 	return q, ctx, buf, false
-}
-
-// slip lets the producers get a stride ahead when the consumer is close behind: temporal slipping, as in FastForward (Giacomoni, Moseley, Vachharajani, PPoPP 2008).
-// Who follows so closely never runs dry, and takes line after line away while it is written, or has its core's prefetcher do so; a message then takes up to twice as
-// long, on both sides. It comes after a stride of messages, and waits for a few microseconds and only while they go on. It returns how often it looked again.
-func (q *Consumer) slip(ctx context.Context) (looks int) {
-	c := q.c
-	often, rivals := q.dries > c.giveEvery/8, q.rivals
-	q.dries, q.rivals = 0, q.rivals/2 // they may have left
-	if ctx == noWait || q.alone || rivals > 0 || c.slots < slipLeast {
-		return 0
-	}
-	if often {
-		// Who waits for answers runs dry, or for a slow producer, and who is faster than a producer that could be faster with more room.
-		futex.Pause(q.slips)
-		if next := q.pos + 1; c.state(next).Load() != q.fresh(next) { // order: D1 acq, pairs S4; C2 acq, pairs P6
-			return 0
-		}
-	}
-	want := int64(c.giveEvery)
-	ahead := int64(c.ctl.producerPosition.Load() - q.pos) // order: P0 acq, pairs P7 S5
-	if ahead >= want/2 {
-		return 0
-	}
-	for was := ahead - 1; was != ahead && ahead < want && looks < slipLooks; looks++ {
-		futex.Pause(q.slips)
-		was, ahead = ahead, int64(c.ctl.producerPosition.Load()-q.pos) // order: P0 acq, pairs P7 S5
-	}
-	return looks
-}
-
-// slipNext is slip for Next, which has nothing in hand that would be late.
-func (q *Consumer) slipNext(ctx context.Context) {
-	if !q.spsc {
-		q.given = q.pos
-	}
-	q.slip(ctx)
 }
 
 // keepDistance learns how far to stay behind the other side. Who finds something at the first look again and again treads on the heels of the other side

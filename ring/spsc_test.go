@@ -182,6 +182,66 @@ func TestSlip(t *testing.T) {
 	}
 }
 
+// A producer of an MPMC ring that is nearly full lets the consumers get ahead, after a stride of messages.
+func TestSlipOfProducer(t *testing.T) {
+	r, err := NewHeap(Options{Kind: MPMC, Slots: 1024, SlotSize: 8, Participants: 4})
+	require.NoError(t, err)
+	p, q := pair(t, r)
+	position, stride := &r.c.ctl.consumerPosition, r.c.giveEvery
+	p.alone = false
+	require.EqualValues(t, 128, stride)
+
+	require.Zero(t, p.slip(ctxb), "nothing but room")
+	full := p.pos - r.c.slots
+	position.Store(full)
+	require.Equal(t, 1, p.slip(ctxb), "nobody goes on")
+	position.Store(full + stride/2 - 8)
+	require.Equal(t, 1, p.slip(ctxb))
+	position.Store(full + stride/2)
+	require.Zero(t, p.slip(ctxb), "far enough")
+	position.Store(full - 8)
+	require.Equal(t, 1, p.slip(ctxb), "a hint may be behind")
+	require.Zero(t, p.slip(noWait), "a Try call does not wait")
+	p.alone = true
+	require.Zero(t, p.slip(ctxb), "nobody runs beside it")
+	p.alone = false
+
+	var stop atomic.Bool
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for !stop.Load() {
+			position.Add(1)
+		}
+	}()
+	for from := position.Load(); position.Load() == from; {
+		runtime.Gosched()
+	}
+	position.Store(full - 1<<40) // never far: it is the looks that end it
+	require.LessOrEqual(t, p.slip(ctxb), slipLooks)
+	stop.Store(true)
+	<-done
+	position.Store(p.pos)
+
+	if p.fast == 0 || raceDetector { // Send takes the long way
+		return
+	}
+	buf := make([]byte, 8)
+	for range 2 * stride { // it is called by Send, and by Reserve
+		require.NoError(t, p.Send(ctxb, buf))
+		_, err := q.Receive(ctxb, buf)
+		require.NoError(t, err)
+	}
+	require.NotZero(t, p.slipped)
+	for was := p.slipped; p.slipped == was; {
+		v, err := p.Reserve(ctxb, 8)
+		require.NoError(t, err)
+		require.NoError(t, v.Commit())
+		_, err = q.Receive(ctxb, buf)
+		require.NoError(t, err)
+	}
+}
+
 // Padding goes past a place for a hint, and stores it: what follows one slot at a time would not, and a successor stops N slots behind it.
 func TestHintAfterPadding(t *testing.T) {
 	r, err := NewHeap(Options{Kind: SPSC, Slots: 128, SlotSize: 16})

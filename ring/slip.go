@@ -1,0 +1,84 @@
+package ring
+
+import (
+	"context"
+	"time"
+
+	"github.com/cd1900cf/millrace/futex"
+)
+
+// Slips: either side stays away from the lines that the other is about to use. Temporal slipping, as in FastForward (Giacomoni, Moseley, Vachharajani, PPoPP 2008).
+//
+// A consumer that is close behind the producers never runs dry, and a producer that is close behind the consumers, in a ring that is nearly full, seldom finds it
+// full. But each takes line after line away from the other while it is written, or its core's prefetcher does, which is dozens of lines ahead: a message then
+// takes two to four times as long, on both sides, and nothing ends that state. So after a stride of messages either looks how far away the other
+// side is, and when that is less than half a stride waits until it is a whole one: for some microseconds at most, and only while the other side goes on.
+// The space of an SPSC ring comes back a stride at a time, so its producer is far away by itself.
+//
+// Invariant: nothing here changes the ring. What is read are hints, and a slip may be left out.
+
+const (
+	slipLeast = 256                   // slots of a ring in which anybody slips
+	slipLook  = 400 * time.Nanosecond // time between two looks at where the others are, and half a nanosecond more
+	slipBytes = 8 << 10               // for each byte of a slot, up to so many: large messages are slow to come,
+	slipLooks = 10                    // and how many of them, at most
+)
+
+// slipPauses returns how many pauses there are between two looks.
+func slipPauses(c *core) int {
+	return futex.Pauses(slipLook + time.Duration(min(c.slotSize, slipBytes)/2))
+}
+
+// slip lets the producers get a stride ahead of a consumer that is close behind them. It returns how often it looked again.
+func (q *Consumer) slip(ctx context.Context) (looks int) {
+	c := q.c
+	often, rivals := q.dries > c.giveEvery/8, q.rivals
+	q.dries, q.rivals = 0, q.rivals/2 // they may have left
+	if ctx == noWait || q.alone || rivals > 0 || c.slots < slipLeast {
+		return 0
+	}
+	if often {
+		// Who waits for answers runs dry, or for a slow producer, and who is faster than a producer that could be faster with more room.
+		futex.Pause(q.slips)
+		if next := q.pos + 1; c.state(next).Load() != q.fresh(next) { // order: D1 acq, pairs S4; C2 acq, pairs P6
+			return 0
+		}
+	}
+	want := int64(c.giveEvery)
+	ahead := int64(c.ctl.producerPosition.Load() - q.pos) // order: P0 acq, pairs P7 S5
+	if ahead >= want/2 {
+		return 0
+	}
+	for was := ahead - 1; was != ahead && ahead < want && looks < slipLooks; looks++ {
+		futex.Pause(q.slips)
+		was, ahead = ahead, int64(c.ctl.producerPosition.Load()-q.pos) // order: P0 acq, pairs P7 S5
+	}
+	return looks
+}
+
+// slipNext is slip for Next, which has nothing in hand that would be late.
+func (q *Consumer) slipNext(ctx context.Context) {
+	if !q.spsc {
+		q.given = q.pos
+	}
+	q.slip(ctx)
+}
+
+// slip lets the consumers of an MPMC ring get a stride ahead of a producer that is close behind them. It returns how often it looked again.
+func (p *Producer) slip(ctx context.Context) (looks int) {
+	c := p.c
+	p.slipped = p.pos
+	if ctx == noWait || p.alone || c.slots < slipLeast {
+		return 0
+	}
+	want := int64(c.giveEvery)
+	free := int64(c.slots - (p.pos - c.ctl.consumerPosition.Load())) // order: C1 acq, pairs C6
+	if free >= want/2 {
+		return 0
+	}
+	for was := free - 1; was != free && free < want && looks < slipLooks; looks++ {
+		futex.Pause(p.slips)
+		was, free = free, int64(c.slots-(p.pos-c.ctl.consumerPosition.Load())) // order: C1 acq, pairs C6
+	}
+	return looks
+}
