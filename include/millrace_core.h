@@ -102,7 +102,8 @@ enum {
 	MR_HINT_EVERY = 8,   /* positions between two stores of a hint, */
 	MR_HINT_SMALL = 64,  /* but in a ring of so many slots it is stored every time */
 	MR_CACHE_LINE = 64,     /* bytes that go from core to core at once */
-	MR_OWN_CACHE = 1 << 20, /* about what a core's own cache holds */
+	MR_OWN_CACHE = 1 << 20, /* about what a core's own cache holds, */
+	MR_FIRST_CACHE = 32 << 10, /* and the first of them */
 	MR_STRIDE_MOST = 256 /* space is given back when so many slots are consumed, or a quarter of the ring; an MPMC ring has half of both, between two slips */
 };
 

@@ -88,8 +88,11 @@ MR_SLOW void mr_header_of(struct millrace_header *h, const mr_options *o)
 	h->huge = o->huge;
 	h->mode = mr_or(o->perm, MR_DEFAULT_PERM);
 	h->flags = o->temporary != 0 ? MILLRACE_HEADER_FLAG_TEMPORARY : 0;
+	const bool apart = mr_shared_is_slow(); /* there neighbours that one core asks for and another one uses are slow, too */
 	h->entry_stride = 64;
-	if (h->kind == MR_SPSC && h->slot_size <= 16)
+	if (h->kind == MR_MPMC && apart && h->slot_size <= 48)
+		h->entry_stride = 128;
+	else if (h->kind == MR_SPSC && h->slot_size <= 16 && !(apart && h->slots * 64 > MR_FIRST_CACHE))
 		h->entry_stride = 32;
 	else if (h->kind == MR_SPSC && h->slot_size > 48 && h->slot_size <= 112)
 		h->entry_stride = 128;

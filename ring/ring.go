@@ -23,6 +23,7 @@ import (
 	"sync/atomic"
 
 	"github.com/cd1900cf/millrace/futex"
+	"github.com/cd1900cf/millrace/internal/atomicx"
 	"github.com/cd1900cf/millrace/internal/layout"
 	"github.com/cd1900cf/millrace/seg"
 )
@@ -147,11 +148,18 @@ func (o Options) header() (layout.Header, error) {
 // entryStride chooses the bytes from entry to entry. With a cache line each, a small message and its state word share one line, and
 // neighbours do not fight over it; two to a line are enough for the smallest messages. A message of a cache line has two that are neighbours, which many
 // processors fetch together; in an MPMC ring the state word is worth a line of its own.
+//
+// Where shared lines are slow, so are neighbours that one core asks for and another one uses: there a small message of an MPMC ring has two lines for itself, and the
+// smallest of an SPSC ring have one, in a ring that does not fit into a core's first cache anyway.
 func entryStride(o Options) uint32 {
+	const one, two = 48, 112 // bytes of payload beside the state word in one line, and in two
+	apart := atomicx.SharedIsSlow
 	switch {
-	case o.Kind == SPSC && o.SlotSize <= 16:
+	case o.Kind == MPMC && apart && o.SlotSize <= one:
+		return 128
+	case o.Kind == SPSC && o.SlotSize <= 16 && !(apart && o.Slots*64 > firstCache):
 		return 32
-	case o.Kind == SPSC && o.SlotSize > 48 && o.SlotSize <= 112:
+	case o.Kind == SPSC && o.SlotSize > one && o.SlotSize <= two:
 		return 128
 	}
 	return 64
