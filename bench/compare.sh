@@ -12,10 +12,19 @@ git worktree add --quiet --detach "$dir/tree" "$ref"
 rm -rf "$dir/tree/bench" "$dir/tree/internal/measure"
 cp -r bench "$dir/tree/bench"
 cp -r internal/measure "$dir/tree/internal/measure"
+cp jumps.mk "$dir/tree/"
+rm -rf "$dir/tree/bench/peers/bin"
 (cd "$dir/tree/bench" && go build -o "$dir/old" ./millbench)
 (cd bench && go build -o "$dir/new" ./millbench)
+inC=()
+if grep -q -- '-c-' <<<"$mechs"; then
+	for tree in "$dir/tree" .; do
+		make --no-print-directory -C "$tree/bench/peers" bin/millrace-c-spsc bin/millrace-c-mpmc >/dev/null
+	done
+	inC=(-peers bench/peers/bin -ref-peers "$dir/tree/bench/peers/bin")
+fi
 
-"$dir/new" run -ref "$dir/old" -rounds "$rounds" -rows "$rows" -mechs "$mechs" -o "$dir/all.txt"
+"$dir/new" run -ref "$dir/old" "${inC[@]}" -rounds "$rounds" -rows "$rows" -mechs "$mechs" -o "$dir/all.txt"
 "$dir/new" near "$dir/all.txt" >"$dir/near.txt"
 for only in near all; do
 	grep '^Benchmark' "$dir/$only.txt" | grep '@ref ' | sed 's/@ref / /' >"$dir/$only-old.txt" || true

@@ -29,10 +29,11 @@ const FloorVerb = "floor"
 
 // Runner starts workers.
 type Runner struct {
-	Peers   string // directory of the programs of the peers
-	Self    string // the program that runs the mechanisms in Go
-	Ref     string // this program as it was in another commit, for mechanisms that end in atRef
-	Timeout time.Duration
+	Peers    string // directory of the programs of the peers
+	Self     string // the program that runs the mechanisms in Go
+	Ref      string // this program as it was in another commit, for mechanisms that end in atRef,
+	RefPeers string // and the directory of the client in C as it was then; may be empty
+	Timeout  time.Duration
 }
 
 // Result is what one run says. Latencies are there when the work takes them.
@@ -81,7 +82,11 @@ func (r *Runner) program(name string) (line []string, threads bool, err error) {
 		}
 		return []string{self, WorkerVerb}, threads, nil
 	}
-	path := filepath.Join(r.Peers, name)
+	dir := r.Peers
+	if old {
+		dir = r.RefPeers
+	}
+	path := filepath.Join(dir, name)
 	if why, err := os.ReadFile(path + ".missing"); err == nil {
 		return nil, false, &MissingError{strings.TrimSpace(string(why))}
 	}
@@ -93,6 +98,9 @@ func (r *Runner) program(name string) (line []string, threads bool, err error) {
 
 // atRef marks a mechanism as it was in another commit.
 const atRef = "@ref"
+
+// clientInC begins the names of millrace's own client in C.
+const clientInC = "millrace-c-"
 
 // threadsPrefix: these cannot be shared by processes.
 const threadsPrefix = "moodycamel-"

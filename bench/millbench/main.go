@@ -107,6 +107,7 @@ func session(args []string) error {
 	limit := flags.Duration("limit", 0, "stop after so long; the same command goes on")
 	peers := flags.String("peers", "peers/bin", "directory of the programs of the peers")
 	ref := flags.String("ref", "", "this program as built from another commit: every mechanism in Go is measured twice")
+	refPeers := flags.String("ref-peers", "", "with -ref: directory of the client in C as built from that commit, which is then measured twice, too")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -114,7 +115,7 @@ func session(args []string) error {
 	if err != nil {
 		return err
 	}
-	s := harness.Session{Runner: harness.Runner{Peers: *peers, Self: self, Ref: *ref, Timeout: timeout}, Rounds: *rounds, Limit: *limit, Out: *out, Log: os.Stderr}
+	s := harness.Session{Runner: harness.Runner{Peers: *peers, Self: self, Ref: *ref, RefPeers: *refPeers, Timeout: timeout}, Rounds: *rounds, Limit: *limit, Out: *out, Log: os.Stderr}
 	if s.Rows, err = regexp.Compile(*rows); err != nil {
 		return err
 	}
