@@ -31,9 +31,9 @@ for only in near all; do
 	grep '^Benchmark' "$dir/$only.txt" | grep -v '@ref ' >"$dir/$only-new.txt" || true
 done
 which=near
-rowsOf() { cut -d' ' -f1 "$1" | sort -u | wc -l; }
-if [ "$(wc -l <"$dir/near-old.txt")" -lt $((6 * $(rowsOf "$dir/all-old.txt"))) ]; then
-	echo "fewer than six runs of a row were undisturbed and near: all of them are compared, and say little; more ROUNDS may help"
+enough() { cut -d' ' -f1 "$1" | sort | uniq -c | awk '$1 >= 6' | wc -l; } # rows with six runs
+if [ "$(enough "$dir/near-old.txt")" -lt "$(cut -d' ' -f1 "$dir/all-old.txt" | sort -u | wc -l)" ]; then
+	echo "fewer than six runs of some row were undisturbed and near: all of them are compared, and say little; more ROUNDS may help"
 	which=all
 fi
 grep -v '^#\|^Benchmark' "$dir/all.txt"

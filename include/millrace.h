@@ -45,7 +45,7 @@ MILLRACE_API int mr_send(mr_producer *p, const void *data, size_t size, int64_t 
 		p->pending.data = data;
 		p->pending.n = size;
 		status = mr_await_space(p, timeout);
-	} else if (p->h.c.kind == MR_MPMC && mr_unlikely(p->pos - p->slipped > p->h.c.stride) && timeout != 0) {
+	} else if (p->h.c.kind == MR_MPMC && mr_unlikely(p->pos - p->slipped > p->h.c.stride) && status == MR_OK && timeout != 0) {
 		(void)mr_slip_full(p);
 	}
 	return mr_leave(&p->h, status, MR_GATE_OPEN, MR_GATE_OPEN);
@@ -76,7 +76,7 @@ MILLRACE_API int mr_reserve(mr_producer *p, size_t size, void **data, int64_t ti
 	*data = NULL;
 	if (!mr_enter(&p->h, MR_GATE_OPEN))
 		return mr_refused(&p->h);
-	if (p->h.c.kind == MR_MPMC && p->pos - p->slipped > p->h.c.stride && timeout != 0)
+	if (p->h.c.kind == MR_MPMC && p->pos - p->slipped > p->h.c.stride && size <= p->h.c.max_message && timeout != 0)
 		(void)mr_slip_full(p);
 	int status = mr_try_reserve_once(p, size);
 	if (status == MR_FULL) {
@@ -294,7 +294,7 @@ MR_FAST int mr_take(mr_consumer *q, size_t max, const int64_t *timeout)
 		status = mr_fail(MR_MISUSE, "misuse: a batch of no messages");
 	else if (mr_unlikely(max > q->lease.room))
 		status = mr_lease_room(q, max);
-	if (max == 1 && q->pos - q->slipped > q->h.c.stride && timeout != NULL && *timeout != 0)
+	if (status == MR_OK && max == 1 && q->pos - q->slipped > q->h.c.stride && timeout != NULL && *timeout != 0)
 		(void)mr_slip(q);
 	if (mr_likely(status == MR_OK))
 		status = q->h.c.kind == MR_SPSC ? mr_spsc_lease(q, max) : mr_mpmc_lease(q, max);

@@ -175,14 +175,14 @@ MILLRACE_API int mr_producer_new(mr_ring *ring, unsigned flags, mr_producer **pr
 MILLRACE_API int mr_producer_close(mr_producer *producer);
 
 /* mr_send commits a copy of a message. Once it returned MR_OK the message stays until a consumer has released it, whoever dies.
- * Blocks: until it fits; MR_TIMEOUT or MR_STALLED, MR_NO_CONSUMERS, MR_CLOSED. In front of an MPMC ring that is nearly full one call of 128 lets busy consumers get
- * ahead, for as long as in mr_receive. Progress: wait-free when there is room (SPSC); lock-free (MPMC). */
+ * Blocks: until it fits; MR_TIMEOUT or MR_STALLED, MR_NO_CONSUMERS, MR_CLOSED. After 128 positions of an MPMC ring that is nearly full a call lets busy
+ * consumers get ahead, for as long as in mr_receive. Progress: wait-free when there is room (SPSC); lock-free (MPMC). */
 MILLRACE_API int mr_send(mr_producer *producer, const void *data, size_t size, int64_t timeout);
 /* mr_try_send commits a copy of a message, or returns MR_FULL. Blocks: never. */
 MILLRACE_API int mr_try_send(mr_producer *producer, const void *data, size_t size);
 
 /* mr_reserve claims room for a message of size bytes, to be filled in place. Until mr_commit or mr_discard other calls on the handle are MR_MISUSE.
- * Lifetime: *data aliases the ring until then. Visibility: nothing is readable before. Failure: a death before is skipped and counted. */
+ * Lifetime: *data aliases the ring until then. Visibility: nothing is readable before. Failure: a death before is skipped and counted. Blocks as mr_send. */
 MILLRACE_API int mr_reserve(mr_producer *producer, size_t size, void **data, int64_t timeout);
 MILLRACE_API int mr_try_reserve(mr_producer *producer, size_t size, void **data);
 /* mr_commit publishes the first size bytes of the reservation. Blocks: never. MR_SIZE leaves it open. */
@@ -214,8 +214,8 @@ MILLRACE_API int mr_consumer_new(mr_ring *ring, unsigned flags, int64_t grace, m
 MILLRACE_API int mr_consumer_close(mr_consumer *consumer);
 
 /* mr_receive copies the next message into buffer and releases it, as one step. *size gets its size, also with MR_SHORT_BUFFER, when the message stays.
- * Blocks: until a message is ready; MR_EOF, MR_TIMEOUT or MR_STALLED, MR_CLOSED. In front of busy producers one call of 128, or 256, lets them get ahead, for four
- * microseconds at most, and five for each KiB of a slot, up to eight. Progress: wait-free (SPSC); lock-free (MPMC). */
+ * Blocks: until a message is ready; MR_EOF, MR_TIMEOUT or MR_STALLED, MR_CLOSED. After 128, or 256, positions in front of busy producers a call lets them get
+ * ahead, for some five microseconds, and six for each KiB of a slot, up to eight. Progress: wait-free (SPSC); lock-free (MPMC). */
 MILLRACE_API int mr_receive(mr_consumer *consumer, void *buffer, size_t capacity, size_t *size, int64_t timeout);
 /* mr_try_receive is mr_receive, or MR_EMPTY. Blocks: never. */
 MILLRACE_API int mr_try_receive(mr_consumer *consumer, void *buffer, size_t capacity, size_t *size);

@@ -176,7 +176,8 @@ MILLRACE_API int mr_producer_new(mr_ring *ring, unsigned flags, mr_producer **pr
 		return status;
 	}
 	p->slipped = p->pos;
-	p->slip = mr_slip_pauses(&p->h.c);
+	if (p->h.c.kind == MR_MPMC)
+		p->slip = mr_slip_pauses(&p->h.c);
 	*producer = p;
 	return MR_OK;
 }

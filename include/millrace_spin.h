@@ -17,7 +17,7 @@ enum {
 	MR_SPIN_HOT = 32,     /* attempts without a pause, in an MPMC ring with the one above: on some processors one takes half as long as the news */
 	MR_SPIN_CLOSE = 64,   /* attempts that follow each other closely */
 	MR_SPIN_LOOK = 16,    /* attempts between two looks at the clock, behind those */
-	MR_SLIP_LEAST = 256,  /* slots of a ring in which a consumer slips, */
+	MR_SLIP_LEAST = 256,  /* slots of a ring in which anybody slips, */
 	MR_SLIP_LOOK = 400,   /* nanoseconds between two looks at where the producers are, and half of one more */
 	MR_SLIP_BYTES = 8192, /* for each byte of a slot, up to so many: large messages are slow to come, */
 	MR_SLIP_LOOKS = 10,   /* and how many of them at most */

@@ -292,8 +292,8 @@ MR_FAST size_t mr_spsc_receive_run(mr_consumer *q, uint8_t *to, size_t size, siz
 		if (*length > c->slot_size || mr_given_back(w) != 0)
 			return 0;
 		mr_prefetch(mr_entry(c, e), 1); /* where the next one begins, */
-		if ((e - h) * *length <= MR_PREFETCH_RUN) /* and a short one whole */
-			mr_prefetch(mr_cell(c, e), (e - h) * *length);
+		if ((e - h) * c->slot_size <= MR_PREFETCH_RUN) /* and a short one whole */
+			mr_prefetch(mr_cell(c, e), (e - h) * c->slot_size);
 	}
 	if (*length > size)
 		return 0;

@@ -17,7 +17,7 @@ type Consumer struct {
 	pos  uint64 // own candidate: every position below it has been taken by somebody
 	seen uint64 // returns when the last scan for given-back messages found none
 
-	given     uint64 // SPSC: space given back; MPMC: where it was looked how far the producers are
+	given     uint64 // SPSC: space given back
 	runEnd    uint64 // SPSC: end of the run that pos is in, or below pos
 	runLength uint64 // SPSC: bytes of each message of that run
 
@@ -30,12 +30,13 @@ type Consumer struct {
 	least      uint64 // bytes that a message must have to be received by copying; of a typed consumer, the size of a value
 	fast       uint64 // messages of least bytes, and of up to so many more, exclusively, may take the fast path
 
-	dry    bool   // a Try call found nothing, and no message has come since
-	waited bool   // SPSC: the last message was waited for
-	dries  uint64 // times that there was nothing, since the last slip
-	gap    int    // pauses between two looks of a watch,
-	slips  int    // and of a slip
-	rivals int    // MPMC: spins for which other consumers are expected to be after the same messages
+	dry     bool   // a Try call found nothing, and no message has come since
+	waited  bool   // SPSC: the last message was waited for, of those that take the fast path
+	slipped uint64 // where it was looked how far the producers are: the last slip
+	dries   uint64 // times that there was nothing since
+	gap     int    // pauses between two looks of a watch,
+	slips   int    // and of a slip
+	rivals  int    // MPMC: spins for which other consumers are expected to be after the same messages
 
 	follow    bool
 	grace     time.Duration

@@ -198,7 +198,7 @@ func newCore(mem []byte, h layout.Header, k keeper) *core {
 	c.stretch, c.large = stretchOf(c.kind, c.slots, c.stride+c.slotSize)
 	c.takeLines = atomicx.SharedIsSlow && c.slots*(c.stride+c.slotSize) <= ownCache
 	if c.takeLines {
-		c.ahead = aheadOf(c.slots, max(c.stride, c.slotSize))
+		c.ahead = c.aheadOf()
 	}
 	c.beside = min(c.inline, lineSize-layout.EntrySize)
 	c.lineMask = max(lineSize/c.stride, 1) - 1

@@ -21,8 +21,8 @@ import (
 
 // Send commits a copy of msg.
 //
-// Blocks: until the message fits, ctx ends, the handle closes, or nobody is left to read (ErrNoConsumers). In front of an MPMC ring that is nearly full one call of
-// 128 lets busy consumers get ahead, for as long as in Receive.
+// Blocks: until the message fits, ctx ends, the handle closes, or nobody is left to read (ErrNoConsumers). After 128 positions of an MPMC ring that is
+// nearly full a call lets busy consumers get ahead, for as long as in Receive.
 // Progress: wait-free when there is space (SPSC); lock-free (MPMC). A stalled consumer, or in an MPMC ring a stalled lease, can keep the ring full.
 // Units: at most MaxMessage bytes, otherwise *SizeError.
 // Failure: when it returned nil the message stays until a consumer has released it, whoever dies; see docs/FAILURES.md.
@@ -131,8 +131,8 @@ func (p *Producer) Send(ctx context.Context, msg []byte) error {
 
 // Receive copies the next message into buf and releases it, as one step: before it the message is in the ring, after it it has been received.
 //
-// Blocks: until a message is ready, ctx ends, the stream ends (io.EOF) or the handle closes. In front of busy producers one call of 128, or 256, lets them
-// get ahead, for four microseconds at most, and five for each KiB of a slot, up to eight.
+// Blocks: until a message is ready, ctx ends, the stream ends (io.EOF) or the handle closes. After 128, or 256, positions in front of busy
+// producers a call lets them get ahead, for some five microseconds, and six for each KiB of a slot, up to eight.
 // Returns io.ErrShortBuffer, and the size that is needed, when buf is too small; the message stays.
 // Progress: wait-free (SPSC); lock-free (MPMC). A stalled producer delays the messages behind its claim.
 func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
@@ -254,10 +254,8 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 	if (h+1)&c.hintMask == 0 {
 		atomicx.StoreRelease(&c.ctl.consumerPosition, h+1) // order: C6 rel, pairs C1
 		testpoint.Hit("C6")
-		if h+1-q.given > c.giveEvery {
-			q.given = h + 1
-			q.slip(ctx)
-			return q.took(n)
+		if h+1-q.slipped > c.giveEvery {
+			return q.strode(ctx, n)
 		}
 	}
 	if c.ctl.notFull.pending() || c.gone() { // order: N1 sc, pairs W1: C4 is the fence
@@ -304,7 +302,7 @@ func (p *Producer) sent() error {
 
 // strode ends a Send with which a stride is over.
 func (p *Producer) strode(ctx context.Context) error {
-	p.wake(&p.c.ctl.notEmpty, 1)
+	p.wake(&p.c.ctl.notEmpty, 1) // before it waits
 	p.slip(ctx)
 	p.reached(p.pos)
 	return p.leave(nil)
@@ -321,6 +319,12 @@ func (q *Consumer) gave(ctx context.Context, n uint64) (int, error) {
 	q.given = q.pos
 	atomicx.StoreRelease(&q.c.ctl.spacePosition, q.pos) // order: D5 rel, pairs S1
 	testpoint.Hit("D5")
+	return q.strode(ctx, n)
+}
+
+// strode ends a Receive of n bytes with which a stride is over.
+func (q *Consumer) strode(ctx context.Context, n uint64) (int, error) {
+	q.wakeAll(&q.c.ctl.notFull)
 	q.slip(ctx)
-	return q.took(n)
+	return q.left(int(n), nil)
 }

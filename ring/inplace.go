@@ -10,7 +10,7 @@ import (
 )
 
 // The fast path of messages that are written and read in place: Reserve, Commit, Next and Release of one message of one slot, nobody asleep, nothing in
-// the way. Each is one function for both kinds of ring, without a call; everything else leaves before it has changed anything.
+// the way. Each is one function for both kinds of ring, without a call but a slip now and then; everything else leaves before it has changed anything.
 //
 // Invariant: what is done here is what spscReserve and mpmcClaim, spscFinish and mpmcFinish, spscLease and mpmcLease, spscRelease and mpmcRelease
 // would do, in the same order.
@@ -130,8 +130,8 @@ func (q *Consumer) Next(ctx context.Context) (Message, error) {
 		return Message{}, ErrClosed
 	}
 	c, h := q.c, q.pos
-	if h-q.given-1 >= c.giveEvery { // a stride is over: h is where Release gave space back (SPSC), or far behind it (MPMC)
-		q.slipNext(ctx)
+	if h-q.slipped > c.giveEvery {
+		q.slip(ctx)
 		c, h = q.c, q.pos
 	}
 	e, want := c.entry(h), q.fresh(h)

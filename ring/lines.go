@@ -70,11 +70,15 @@ func (c *core) askFor(p, n uint64) {
 
 // aheadOf returns how far ahead a consumer asks for messages: not at all in a ring that does not fit into a core's first cache. Lines that the producer's core
 // still has there are slow to come, and a core has no more than two or three messages under way by itself.
-func aheadOf(slots, bytes uint64) uint64 {
-	if slots*bytes > firstCache {
+func (c *core) aheadOf() uint64 {
+	bytes := c.stride
+	if c.slotSize > c.inline {
+		bytes += c.slotSize
+	}
+	if c.slots*bytes > firstCache {
 		return 0
 	}
-	return min(slots/8, askMost)
+	return min(c.slots/8, askMost)
 }
 
 // receiveTaking is the rest of Receive for a message of n bytes at h of an MPMC ring, copied into buf, whose payload is in lines of its own. It goes the way of
@@ -92,9 +96,8 @@ func (q *Consumer) receiveTaking(ctx context.Context, buf []byte, h, n uint64) (
 	atomicx.StoreRelease(&e.state, freeWord(h+c.slots)) // order: C5 rel, pairs P1 and N1
 	testpoint.Hit("C5")
 	q.received(h, h+1, 1)
-	if h+1-q.given > c.giveEvery {
-		q.given = h + 1
-		q.slip(ctx)
+	if h+1-q.slipped > c.giveEvery {
+		return q.strode(ctx, n)
 	}
 	if c.ctl.notFull.pending() || c.gone() { // order: N1 sc, pairs W1
 		return q.took(n)

@@ -141,3 +141,12 @@ func TestOverlappingReceives(t *testing.T) {
 		require.EqualValues(t, 1, seen[i].Load(), i)
 	}
 }
+
+// A consumer asks for messages ahead in rings of up to 32 KiB.
+func TestAhead(t *testing.T) {
+	for _, x := range []struct{ slots, stride, size, inline, ahead uint64 }{
+		{1, 64, 8, 48, 0}, {16, 64, 8, 48, 2}, {64, 128, 64, 112, 8}, {256, 128, 64, 112, 8}, {512, 128, 64, 112, 0}, {256, 64, 64, 48, 8}, {512, 64, 64, 48, 0}, {1024, 32, 8, 8, 8},
+	} {
+		require.Equal(t, x.ahead, (&core{slots: x.slots, stride: x.stride, slotSize: x.size, inline: x.inline}).aheadOf(), "%v", x)
+	}
+}

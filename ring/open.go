@@ -269,6 +269,7 @@ func (q *Consumer) adopt() error {
 	q.pace()
 	q.pos = c.ctl.consumerPosition.Load() // order: C1 acq, pairs C6 D4
 	q.given = q.pos
+	q.slipped = q.pos
 	if c.kind == MPMC {
 		q.seen = c.ctl.returns.Load() - 1 // order: C0 acq; never equal, so the first call looks for messages that were given back
 		return nil

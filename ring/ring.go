@@ -137,7 +137,7 @@ func (o Options) header() (layout.Header, error) {
 	}
 	h := layout.Header{
 		Kind: uint32(o.Kind), Policy: uint32(o.OnConsumerDeath), Slots: uint64(o.Slots), SlotSize: uint64(o.SlotSize),
-		EntryStride: entryStride(o), Participants: uint32(o.Participants), MaxDeliveries: uint32(o.MaxDeliveries),
+		EntryStride: entryStride(o, atomicx.SharedIsSlow), Participants: uint32(o.Participants), MaxDeliveries: uint32(o.MaxDeliveries),
 	}
 	if o.Temporary {
 		h.Flags |= layout.HeaderFlagTemporary
@@ -149,11 +149,10 @@ func (o Options) header() (layout.Header, error) {
 // neighbours do not fight over it; two to a line are enough for the smallest messages. A message of a cache line has two that are neighbours, which many
 // processors fetch together; in an MPMC ring the state word is worth a line of its own.
 //
-// Where shared lines are slow, so are neighbours that one core asks for and another one uses: there a small message of an MPMC ring has two lines for itself, and the
+// Where shared lines are slow, so are neighbours that one core asks for and another one uses: apart, a small message of an MPMC ring has two lines for itself, and the
 // smallest of an SPSC ring have one, in a ring that does not fit into a core's first cache anyway.
-func entryStride(o Options) uint32 {
+func entryStride(o Options, apart bool) uint32 {
 	const one, two = 48, 112 // bytes of payload beside the state word in one line, and in two
-	apart := atomicx.SharedIsSlow
 	switch {
 	case o.Kind == MPMC && apart && o.SlotSize <= one:
 		return 128

@@ -180,3 +180,20 @@ func TestReturnRedelivers(t *testing.T) {
 		require.NoError(t, m.Release())
 	})
 }
+
+// What a ring's entries are apart, by kind and size.
+func TestEntryStride(t *testing.T) {
+	for _, x := range []struct {
+		kind               Kind
+		slots, size        int
+		elsewhere, sharing uint32 // where shared lines are slow
+	}{
+		{SPSC, 64, 1, 32, 32}, {SPSC, 512, 16, 32, 32}, {SPSC, 1024, 16, 32, 64}, {SPSC, 1024, 17, 64, 64}, {SPSC, 1024, 48, 64, 64},
+		{SPSC, 1024, 49, 128, 128}, {SPSC, 1024, 112, 128, 128}, {SPSC, 1024, 113, 64, 64},
+		{MPMC, 64, 1, 64, 128}, {MPMC, 1024, 48, 64, 128}, {MPMC, 1024, 49, 64, 64}, {MPMC, 1024, 112, 64, 64}, {MPMC, 1024, 113, 64, 64},
+	} {
+		o := Options{Kind: x.kind, Slots: x.slots, SlotSize: x.size}
+		require.Equal(t, x.elsewhere, entryStride(o, false), "%v", o)
+		require.Equal(t, x.sharing, entryStride(o, true), "%v", o)
+	}
+}

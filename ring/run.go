@@ -167,8 +167,8 @@ func (q *Consumer) receiveRun(to destination) (uint64, error) {
 		if length > c.slotSize || givenBack(w) != 0 {
 			return 0, nil
 		}
-		atomicx.Prefetch(unsafe.Pointer(c.entry(e)), 1) // where the next one begins,
-		if n := (e - h) * length; n <= prefetchRun {    // and a short one whole
+		atomicx.Prefetch(unsafe.Pointer(c.entry(e)), 1)  // where the next one begins,
+		if n := (e - h) * c.slotSize; n <= prefetchRun { // and a short one whole
 			atomicx.Prefetch(c.cell(e), n)
 		}
 	}

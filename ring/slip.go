@@ -15,13 +15,13 @@ import (
 // side is, and when that is less than half a stride waits until it is a whole one: for some microseconds at most, and only while the other side goes on.
 // The space of an SPSC ring comes back a stride at a time, so its producer is far away by itself.
 //
-// Invariant: nothing here changes the ring. What is read are hints, and a slip may be left out.
+// Invariant: nothing here changes the ring, nothing that is read is relied on, and a slip may be left out.
 
 const (
 	slipLeast = 256                   // slots of a ring in which anybody slips
 	slipLook  = 400 * time.Nanosecond // time between two looks at where the others are, and half a nanosecond more
 	slipBytes = 8 << 10               // for each byte of a slot, up to so many: large messages are slow to come,
-	slipLooks = 10                    // and how many of them, at most
+	slipLooks = 10                    // and how many of them, at most, or one more
 )
 
 // slipPauses returns how many pauses there are between two looks.
@@ -33,7 +33,7 @@ func slipPauses(c *core) int {
 func (q *Consumer) slip(ctx context.Context) (looks int) {
 	c := q.c
 	often, rivals := q.dries > c.giveEvery/8, q.rivals
-	q.dries, q.rivals = 0, q.rivals/2 // they may have left
+	q.slipped, q.dries, q.rivals = q.pos, 0, q.rivals/2 // they may have left
 	if ctx == noWait || q.alone || rivals > 0 || c.slots < slipLeast {
 		return 0
 	}
@@ -54,14 +54,6 @@ func (q *Consumer) slip(ctx context.Context) (looks int) {
 		was, ahead = ahead, int64(c.ctl.producerPosition.Load()-q.pos) // order: P0 acq, pairs P7 S5
 	}
 	return looks
-}
-
-// slipNext is slip for Next, which has nothing in hand that would be late.
-func (q *Consumer) slipNext(ctx context.Context) {
-	if !q.spsc {
-		q.given = q.pos
-	}
-	q.slip(ctx)
 }
 
 // slip lets the consumers of an MPMC ring get a stride ahead of a producer that is close behind them. It returns how often it looked again.
