@@ -104,6 +104,7 @@ enum {
 	MR_CACHE_LINE = 64,     /* bytes that go from core to core at once */
 	MR_OWN_CACHE = 1 << 20, /* about what a core's own cache holds, */
 	MR_FIRST_CACHE = 32 << 10, /* and the first of them */
+	MR_TAKE_MOST = 4 << 20, /* bytes of the largest ring whose lines are taken: in a larger one they have left all caches */
 	MR_STRIDE_MOST = 256 /* space is given back when so many slots are consumed, or a quarter of the ring; an MPMC ring has half of both, between two slips */
 };
 
@@ -178,7 +179,7 @@ MR_SLOW void mr_core_init(mr_core *c, uint8_t *mem, const struct millrace_header
 	c->stride = c->kind == MR_SPSC ? mr_min(h->slots / 4 + (h->slots < 4), MR_STRIDE_MOST) - 1 : mr_min(h->slots / 8, MR_STRIDE_MOST / 2);
 	c->line_mask = h->entry_stride < MR_CACHE_LINE ? MR_CACHE_LINE / h->entry_stride - 1 : 0;
 	c->beside = mr_min(c->inline_size, MR_CACHE_LINE - MILLRACE_ENTRY_SIZE);
-	c->take_lines = mr_shared_is_slow() && h->slots * (h->entry_stride + h->slot_size) <= MR_OWN_CACHE;
+	c->take_lines = mr_shared_is_slow() && h->slots * (h->entry_stride + h->slot_size) <= MR_TAKE_MOST;
 	c->policy = h->policy;
 	c->participants = h->participants;
 	c->ctl = (struct millrace_control *)(void *)(mem + MILLRACE_CONTROL_OFFSET);

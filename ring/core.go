@@ -196,7 +196,7 @@ func newCore(mem []byte, h layout.Header, k keeper) *core {
 		fault:         &sound,
 	}
 	c.stretch, c.large = stretchOf(c.kind, c.slots, c.stride+c.slotSize)
-	c.takeLines = atomicx.SharedIsSlow && c.slots*(c.stride+c.slotSize) <= ownCache
+	c.takeLines = atomicx.SharedIsSlow && c.slots*(c.stride+c.slotSize) <= takeMost
 	if c.takeLines {
 		c.ahead = c.aheadOf()
 	}

@@ -21,6 +21,7 @@ import (
 // nothing changes.
 
 const (
+	takeMost   = 4 << 20  // bytes of the largest ring whose lines are taken: in a larger one they have left all caches
 	firstCache = 32 << 10 // about what a core's first cache holds
 	askMost    = 8        // how many positions ahead a consumer asks for a message, at most
 )
