@@ -61,7 +61,18 @@ func (p *Producer) strideCame(n uint64) bool {
 
 // fill copies messages of one size to `to` and on, step bytes from one to the next; false when one has another size.
 func fill(to unsafe.Pointer, step uint64, msgs [][]byte, size uint64) bool {
-	if size == wordSize { // a loop of its own: it is as short as the copy
+	if size == wordSize { // a loop of its own, and one of four steps: they are as short as the copy
+		for ; len(msgs) >= 4; msgs = msgs[4:] {
+			a, b, c, d := msgs[0], msgs[1], msgs[2], msgs[3]
+			if (len(a)^wordSize)|(len(b)^wordSize)|(len(c)^wordSize)|(len(d)^wordSize) != 0 {
+				return false
+			}
+			*(*uint64)(to) = *(*uint64)(unsafe.Pointer(unsafe.SliceData(a)))
+			*(*uint64)(unsafe.Add(to, step)) = *(*uint64)(unsafe.Pointer(unsafe.SliceData(b)))
+			*(*uint64)(unsafe.Add(to, 2*step)) = *(*uint64)(unsafe.Pointer(unsafe.SliceData(c)))
+			*(*uint64)(unsafe.Add(to, 3*step)) = *(*uint64)(unsafe.Pointer(unsafe.SliceData(d)))
+			to = unsafe.Add(to, 4*step)
+		}
 		for _, m := range msgs {
 			if len(m) != wordSize {
 				return false
