@@ -129,6 +129,8 @@ MR_FAST bool mr_spin_more(mr_spinner *s, const mr_handle *h)
  */
 MR_FAST void mr_keep_distance(mr_handle *h, bool close)
 {
+	if (h->c.fetches_next) /* an answer comes at the first look there, and nobody's line is taken */
+		return;
 	h->distance = close ? 2 * h->distance + 1 : h->distance / 2;
 	if (h->distance > MR_SPIN_FAR)
 		h->distance = MR_SPIN_FAR;

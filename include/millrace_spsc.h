@@ -104,12 +104,25 @@ MR_SLOW int mr_spsc_send_slow(mr_producer *p, const void *data, uint64_t n, bool
 	return MR_OK;
 }
 
+/*
+ * Stores into the line of the next slot when it is the producer's own, into a word that is stored again with the next message. A message that nobody takes leaves
+ * its line shared, and an answer would wait for that; now there is nothing to do.
+ */
+MR_FAST void mr_fetch_next(mr_producer *p)
+{
+	const mr_core *c = &p->h.c;
+	const uint64_t next = p->pos + 1;
+	if (c->fetches_next && (next & c->line_mask) == 0 && next - p->limit < c->slots)
+		mr_store_rlx(&mr_entry(c, next)->length, 0); /* order: S3 rlx, pairs nothing: stored again before S4 */
+}
+
 /* Sends one message, S1..S6. Coarse: who may wait gets its space a stride at a time. */
 MR_FAST int mr_spsc_send(mr_producer *p, const void *data, uint64_t n, bool coarse)
 {
 	if (mr_unlikely(n > p->h.c.slot_size || p->pos + 1 - p->limit > p->h.c.slots))
 		return mr_spsc_send_slow(p, data, n, coarse);
 	mr_spsc_put(p, data, n, 1, p->h.fenced);
+	mr_fetch_next(p);
 	mr_spsc_committed(p, p->pos + 1, 1);
 	return MR_OK;
 }

@@ -147,6 +147,7 @@ type core struct {
 	stretch       uint64 // a producer that finds the ring full spins until this many slots are free
 	large         bool   // the ring is larger than caches, and stretch for that
 	takeLines     bool   // a consumer takes the lines that it has read for itself, see lines.go
+	fetchesNext   bool   // SPSC: a producer fetches the next line in advance, see lines.go
 	ahead         uint64 // and asks for the one so many positions ahead; 0: it does not
 	beside        uint64 // bytes of payload that lie in the line of the entry
 	lineMask      uint64 // entries in a line, minus one
@@ -201,6 +202,7 @@ func newCore(mem []byte, h layout.Header, k keeper) *core {
 		c.ahead = c.aheadOf()
 	}
 	c.beside = min(c.inline, lineSize-layout.EntrySize)
+	c.fetchesNext = c.takeLines && c.kind == SPSC && c.slotSize <= lineSize-layout.EntrySize
 	c.lineMask = max(lineSize/c.stride, 1) - 1
 	c.span = spanOf(c.stride, c.slotSize, c.slots)
 	c.entriesEnd = unsafe.Add(c.entries, c.slots*c.stride)

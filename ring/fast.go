@@ -65,6 +65,9 @@ func (p *Producer) Send(ctx context.Context, msg []byte) error {
 		atomicx.StoreRelease(&e.state, spscReadyWord(t+1, 0)) // order: S4 rel, pairs D1 and N1
 		testpoint.Hit("S4")
 		p.pos = t + 1
+		if c.fetchesNext && (t+1)&c.lineMask == 0 && t+1-p.limit < c.slots {
+			atomicx.StoreRelaxed(&c.entry(t+1).length, 0) // order: S3 rlx, pairs nothing: stored again before S4
+		}
 		bump(&p.me.sent, 1)
 		if (t+1)&c.hintMask == 0 {
 			atomicx.StoreRelease(&c.ctl.producerPosition, t+1) // order: S5 rel, pairs S5

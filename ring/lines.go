@@ -17,8 +17,11 @@ import (
 // the answer would wait for those stores. In an SPSC ring such a message is answered when the one before it was waited for, too; a consumer that waits now and then is
 // only faster than its producer, which lines that it does not take would make slower still.
 //
+// A message that nobody takes leaves its line shared, and an answer waits for that. The producer of an SPSC ring whose messages lie in one line with their
+// words so stores into the next one when it has sent a message, while it has nothing to do, into a word that it stores again with that message.
+//
 // Invariant: in an SPSC ring D1 made the slot the consumer's and D4 gives it back, in an MPMC ring C4 or L2 and C5 or L3; in between nobody else writes to it, and
-// nothing changes.
+// nothing changes. The next slot is the producer's own: S1 has seen it given back.
 
 const (
 	takeMost   = 4 << 20  // bytes of the largest ring whose lines are taken: in a larger one they have left all caches

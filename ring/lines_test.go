@@ -150,3 +150,43 @@ func TestAhead(t *testing.T) {
 		require.Equal(t, x.ahead, (&core{slots: x.slots, stride: x.stride, slotSize: x.size, inline: x.inline}).aheadOf(), "%v", x)
 	}
 }
+
+// A producer stores into the next slot in advance only when it is its own. Properties: in a ring that is full, or was, every message is received as it was sent; an
+// observer that looks meanwhile sees them so, too.
+func TestNextLineInAdvance(t *testing.T) {
+	for _, stride := range []uint64{1, 2} { // entries in a line
+		r, err := NewHeap(Options{Kind: SPSC, Slots: 8, SlotSize: 16})
+		require.NoError(t, err)
+		p, q := pair(t, r)
+		r.c.fetchesNext, r.c.lineMask = true, stride-1
+		sent, received := uint64(0), uint64(0)
+		for _, n := range []int{8, 3, 1, 7, 8, 5, 2, 8, 8, 1, 1, 6} {
+			for range n {
+				if err := p.TrySend(binary.LittleEndian.AppendUint64(nil, sent)); err == ErrFull {
+					break
+				}
+				require.NoError(t, err)
+				sent++
+			}
+			var seen uint64
+			require.NoError(t, r.Peek(8, func(_ uint64, _ int, payload []byte) bool {
+				require.Equal(t, received+seen, binary.LittleEndian.Uint64(payload))
+				seen++
+				return true
+			}))
+			require.Equal(t, sent-received, seen)
+			for range n / 2 {
+				var buf [16]byte
+				k, err := q.TryReceive(buf[:])
+				if err == ErrEmpty {
+					break
+				}
+				require.NoError(t, err)
+				require.Equal(t, 8, k)
+				require.Equal(t, received, binary.LittleEndian.Uint64(buf[:]))
+				received++
+			}
+		}
+		require.Greater(t, sent, uint64(30))
+	}
+}

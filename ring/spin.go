@@ -209,6 +209,9 @@ func (q *Consumer) watch(ctx context.Context, buf []byte) (_ *Consumer, _ contex
 // keepDistance learns how far to stay behind the other side. Who finds something at the first look again and again treads on the heels of the other side
 // and takes the line that it is writing; a longer first pause lets it get ahead.
 func (h *handle) keepDistance(close bool) {
+	if h.c.fetchesNext { // an answer comes at the first look there, and nobody's line is taken
+		return
+	}
 	if close {
 		h.distance = min(2*h.distance+1, spinFar)
 	} else {
