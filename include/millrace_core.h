@@ -181,7 +181,7 @@ MR_SLOW void mr_core_init(mr_core *c, uint8_t *mem, const struct millrace_header
 	c->line_mask = h->entry_stride < MR_CACHE_LINE ? MR_CACHE_LINE / h->entry_stride - 1 : 0;
 	c->beside = mr_min(c->inline_size, MR_CACHE_LINE - MILLRACE_ENTRY_SIZE);
 	c->take_lines = mr_shared_is_slow() && h->slots * (h->entry_stride + h->slot_size) <= MR_TAKE_MOST;
-	c->fetches_next = c->take_lines && c->kind == MR_SPSC && c->slot_size <= MR_CACHE_LINE - MILLRACE_ENTRY_SIZE;
+	c->fetches_next = c->take_lines && c->kind == MR_SPSC && c->slot_size <= c->beside;
 	c->policy = h->policy;
 	c->participants = h->participants;
 	c->ctl = (struct millrace_control *)(void *)(mem + MILLRACE_CONTROL_OFFSET);
