@@ -185,6 +185,23 @@ MR_SLOW bool mr_watch(mr_consumer *q)
 	return false;
 }
 
+/* Waits until position is a stride ahead of from, when it is less than half of one and as long as it moves. It returns how often it looked again. */
+MR_SLOW int mr_await_stride(const mr_core *c, const uint64_t *position, uint64_t from, unsigned pauses)
+{
+	const int64_t want = (int64_t)c->stride;
+	int64_t ahead = mr_ahead(mr_load_acq(position), from), was = ahead - 1; /* order: P0 acq, pairs P7 S5; C1 acq, pairs C6 */
+	if (ahead >= want / 2)
+		return 0;
+	int looks = 0;
+	for (; was != ahead && ahead < want && looks < MR_SLIP_LOOKS; looks++) {
+		for (unsigned j = 0; j < pauses; j++)
+			mr_pause();
+		was = ahead;
+		ahead = mr_ahead(mr_load_acq(position), from); /* order: P0 acq, pairs P7 S5; C1 acq, pairs C6 */
+	}
+	return looks;
+}
+
 /*
  * Lets the producers get a stride ahead when the consumer is close behind: temporal slipping, as in FastForward (Giacomoni, Moseley, Vachharajani, PPoPP 2008). Who follows so closely never
  * runs dry, and takes line after line away while it is written, or has its core's prefetcher do so; a message then takes up to twice as long, on both sides. It comes after a
@@ -194,7 +211,6 @@ MR_SLOW int mr_slip(mr_consumer *q)
 {
 	const mr_core *c = &q->h.c;
 	const bool often = q->dries > c->stride / 8, rivals = q->rivals > 0;
-	const int64_t want = (int64_t)c->stride;
 	q->slipped = q->pos;
 	q->dries = 0;
 	q->rivals /= 2; /* they may have left */
@@ -208,17 +224,7 @@ MR_SLOW int mr_slip(mr_consumer *q)
 		if (word != (c->kind == MR_SPSC ? mr_spsc_word(next + 1, 0) : mr_ready_word(next + 1, 0)))
 			return 0;
 	}
-	int64_t ahead = mr_ahead(mr_load_acq(&c->ctl->producer_position), q->pos), was = ahead - 1; /* order: P0 acq, pairs P7 S5 */
-	if (ahead >= want / 2)
-		return 0;
-	int looks = 0;
-	for (; was != ahead && ahead < want && looks < MR_SLIP_LOOKS; looks++) {
-		for (unsigned j = 0; j < q->slip; j++)
-			mr_pause();
-		was = ahead;
-		ahead = mr_ahead(mr_load_acq(&c->ctl->producer_position), q->pos); /* order: P0 acq, pairs P7 S5 */
-	}
-	return looks;
+	return mr_await_stride(c, &c->ctl->producer_position, q->pos, q->slip);
 }
 
 /*
@@ -228,21 +234,10 @@ MR_SLOW int mr_slip(mr_consumer *q)
 MR_SLOW int mr_slip_full(mr_producer *p)
 {
 	const mr_core *c = &p->h.c;
-	const int64_t want = (int64_t)c->stride;
 	p->slipped = p->pos;
 	if (p->h.alone || c->slots < MR_SLIP_LEAST)
 		return 0;
-	int64_t free = mr_ahead(mr_load_acq(&c->ctl->consumer_position) + c->slots, p->pos), was = free - 1; /* order: C1 acq, pairs C6 */
-	if (free >= want / 2)
-		return 0;
-	int looks = 0;
-	for (; was != free && free < want && looks < MR_SLIP_LOOKS; looks++) {
-		for (unsigned j = 0; j < p->slip; j++)
-			mr_pause();
-		was = free;
-		free = mr_ahead(mr_load_acq(&c->ctl->consumer_position) + c->slots, p->pos); /* order: C1 acq, pairs C6 */
-	}
-	return looks;
+	return mr_await_stride(c, &c->ctl->consumer_position, p->pos - c->slots, p->slip);
 }
 
 /* How many pauses there are between two looks of a slip. */

@@ -146,9 +146,9 @@ type core struct {
 	span          uint64 // positions whose memory a producer has mapped at once, see pages.go
 	stretch       uint64 // a producer that finds the ring full spins until this many slots are free
 	large         bool   // the ring is larger than caches, and stretch for that
-	takeLines     bool   // a consumer takes the lines that it has read for itself, see lines.go
-	fetchesNext   bool   // SPSC: a producer fetches the next line in advance, see lines.go
-	ahead         uint64 // and asks for the one so many positions ahead; 0: it does not
+	takeLines     bool   // a consumer takes the lines that it has read for itself, see lines.go,
+	ahead         uint64 // and asks for the message so many positions ahead; 0: it does not
+	fetchesNext   bool   // SPSC: a producer fetches the next line in advance
 	beside        uint64 // bytes of payload that lie in the line of the entry
 	lineMask      uint64 // entries in a line, minus one
 	kind          Kind

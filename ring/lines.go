@@ -9,13 +9,13 @@ import (
 	"github.com/cd1900cf/millrace/internal/testpoint"
 )
 
-// Lines: what a consumer does for the producer that will write to the same slots a lap later.
+// Lines: what either side does so that a line is where the other one, or it itself, wants it next.
 //
 // A line that a consumer has only read is in both cores' caches, and where writing to such a line is slow (atomicx.SharedIsSlow) that is what a message
 // costs. There the consumer writes to each line that it has read, before it gives the slot back: what it finds. Then only its core has the line, and the
-// producer's asks for it ahead as for any that it does not have. Not for a message that was waited for:
-// the answer would wait for those stores. In an SPSC ring such a message is answered when the one before it was waited for, too; a consumer that waits now and then is
-// only faster than its producer, which lines that it does not take would make slower still.
+// producer's asks for it ahead as for any that it does not have. Not for a message that was waited for: the answer would wait for those stores. In an SPSC ring
+// that is one that was waited for as the one before it was; a consumer that waits now and then is only faster than its producer, which lines that it does not
+// take would make slower still.
 //
 // A message that nobody takes leaves its line shared, and an answer waits for that. The producer of an SPSC ring whose messages lie in one line with their
 // words so stores into the next one when it has sent a message, while it has nothing to do, into a word that it stores again with that message.

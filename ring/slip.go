@@ -2,6 +2,7 @@ package ring
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/cd1900cf/millrace/futex"
@@ -44,16 +45,7 @@ func (q *Consumer) slip(ctx context.Context) (looks int) {
 			return 0
 		}
 	}
-	want := int64(c.giveEvery)
-	ahead := int64(c.ctl.producerPosition.Load() - q.pos) // order: P0 acq, pairs P7 S5
-	if ahead >= want/2 {
-		return 0
-	}
-	for was := ahead - 1; was != ahead && ahead < want && looks < slipLooks; looks++ {
-		futex.Pause(q.slips)
-		was, ahead = ahead, int64(c.ctl.producerPosition.Load()-q.pos) // order: P0 acq, pairs P7 S5
-	}
-	return looks
+	return c.awaitStride(&c.ctl.producerPosition, q.pos, q.slips)
 }
 
 // slip lets the consumers of an MPMC ring get a stride ahead of a producer that is close behind them. It returns how often it looked again.
@@ -63,14 +55,19 @@ func (p *Producer) slip(ctx context.Context) (looks int) {
 	if ctx == noWait || p.alone || c.slots < slipLeast {
 		return 0
 	}
+	return c.awaitStride(&c.ctl.consumerPosition, p.pos-c.slots, p.slips)
+}
+
+// awaitStride waits until position is a stride ahead of from, when it is less than half of one and as long as it moves.
+func (c *core) awaitStride(position *atomic.Uint64, from uint64, pauses int) (looks int) {
 	want := int64(c.giveEvery)
-	free := int64(c.slots - (p.pos - c.ctl.consumerPosition.Load())) // order: C1 acq, pairs C6
-	if free >= want/2 {
+	ahead := int64(position.Load() - from) // order: P0 acq, pairs P7 S5; C1 acq, pairs C6
+	if ahead >= want/2 {
 		return 0
 	}
-	for was := free - 1; was != free && free < want && looks < slipLooks; looks++ {
-		futex.Pause(p.slips)
-		was, free = free, int64(c.slots-(p.pos-c.ctl.consumerPosition.Load())) // order: C1 acq, pairs C6
+	for was := ahead - 1; was != ahead && ahead < want && looks < slipLooks; looks++ {
+		futex.Pause(pauses)
+		was, ahead = ahead, int64(position.Load()-from) // order: P0 acq, pairs P7 S5; C1 acq, pairs C6
 	}
 	return looks
 }

@@ -43,21 +43,10 @@ func TestSlip(t *testing.T) {
 			require.Zero(t, q.slip(ctxb), "other consumers are after the same messages")
 			q.rivals = 0
 
-			var stop atomic.Bool
-			done := make(chan struct{})
-			go func() {
-				defer close(done)
-				for !stop.Load() {
-					position.Add(1)
-				}
-			}()
-			for from := position.Load(); position.Load() == from; {
-				runtime.Gosched()
-			}
+			stop := moving(position)
 			position.Store(q.pos - 1<<40) // never ahead: it is the looks that end it
 			require.LessOrEqual(t, q.slip(ctxb), slipLooks)
-			stop.Store(true)
-			<-done
+			stop()
 			position.Store(p.pos)
 
 			q.dries = 1 // it is called by Receive
@@ -97,21 +86,10 @@ func TestSlipOfProducer(t *testing.T) {
 	require.Zero(t, p.slip(ctxb), "nobody runs beside it")
 	p.alone = false
 
-	var stop atomic.Bool
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for !stop.Load() {
-			position.Add(1)
-		}
-	}()
-	for from := position.Load(); position.Load() == from; {
-		runtime.Gosched()
-	}
+	stop := moving(position)
 	position.Store(full - 1<<40) // never far: it is the looks that end it
 	require.LessOrEqual(t, p.slip(ctxb), slipLooks)
-	stop.Store(true)
-	<-done
+	stop()
 	position.Store(p.pos)
 
 	if p.fast == 0 || raceDetector { // Send takes the long way
@@ -173,5 +151,24 @@ func TestSlipOfNext(t *testing.T) {
 				require.Equal(t, q.pos, q.slipped)
 			}
 		})
+	}
+}
+
+// moving has somebody move a position on until stop is called.
+func moving(position *atomic.Uint64) (stop func()) {
+	var over atomic.Bool
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for !over.Load() {
+			position.Add(1)
+		}
+	}()
+	for from := position.Load(); position.Load() == from; {
+		runtime.Gosched()
+	}
+	return func() {
+		over.Store(true)
+		<-done
 	}
 }
