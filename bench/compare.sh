@@ -17,7 +17,7 @@ rm -rf "$dir/tree/bench/peers/bin"
 (cd "$dir/tree/bench" && go build -o "$dir/old" ./millbench)
 (cd bench && go build -o "$dir/new" ./millbench)
 inC=()
-if grep -q -- '-c-' <<<"$mechs"; then
+if [[ millrace-c-spsc =~ $mechs || millrace-c-mpmc =~ $mechs ]]; then
 	for tree in "$dir/tree" .; do
 		make --no-print-directory -C "$tree/bench/peers" bin/millrace-c-spsc bin/millrace-c-mpmc >/dev/null
 	done
