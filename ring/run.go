@@ -61,28 +61,21 @@ func (p *Producer) strideCame(n uint64) bool {
 
 // fill copies messages of one size to `to` and on, step bytes from one to the next; false when one has another size.
 func fill(to unsafe.Pointer, step uint64, msgs [][]byte, size uint64) bool {
-	if size == wordSize { // a loop of its own, and one of four steps: they are as short as the copy
-		for ; len(msgs) >= 4; msgs = msgs[4:] {
-			a, b, c, d := msgs[0], msgs[1], msgs[2], msgs[3]
-			if (len(a)^wordSize)|(len(b)^wordSize)|(len(c)^wordSize)|(len(d)^wordSize) != 0 {
+	i := 0
+	if size == wordSize {
+		for ; i+4 <= len(msgs); i += 4 {
+			m := fourOf(msgs, i)
+			if !m.areWords() {
 				return false
 			}
-			*(*uint64)(to) = *(*uint64)(unsafe.Pointer(unsafe.SliceData(a)))
-			*(*uint64)(unsafe.Add(to, step)) = *(*uint64)(unsafe.Pointer(unsafe.SliceData(b)))
-			*(*uint64)(unsafe.Add(to, 2*step)) = *(*uint64)(unsafe.Pointer(unsafe.SliceData(c)))
-			*(*uint64)(unsafe.Add(to, 3*step)) = *(*uint64)(unsafe.Pointer(unsafe.SliceData(d)))
+			*(*uint64)(to) = *m.word(0)
+			*(*uint64)(unsafe.Add(to, step)) = *m.word(1)
+			*(*uint64)(unsafe.Add(to, 2*step)) = *m.word(2)
+			*(*uint64)(unsafe.Add(to, 3*step)) = *m.word(3)
 			to = unsafe.Add(to, 4*step)
 		}
-		for _, m := range msgs {
-			if len(m) != wordSize {
-				return false
-			}
-			*(*uint64)(to) = *(*uint64)(unsafe.Pointer(unsafe.SliceData(m)))
-			to = unsafe.Add(to, step)
-		}
-		return true
 	}
-	for _, m := range msgs {
+	for _, m := range msgs[i:] {
 		if uint64(len(m)) != size {
 			return false
 		}
@@ -123,8 +116,24 @@ func copyValues(to unsafe.Pointer, toStep uint64, from unsafe.Pointer, fromStep 
 // prefetchRun is how many bytes the next run has at most to be asked for: it is expected to be as long as this one. More than that delays this one.
 const prefetchRun = 512
 
-// wordSize is the size of the messages for which fill and drain have loops of their own.
+// four is a part of a batch. Messages of a word are copied so many at a time, without the checks of an index: both would take longer than the copies.
+type four [4][]byte
+
+// wordSize is how many bytes a word has.
 const wordSize = 8
+
+// fourOf returns the messages from i on, of which there are enough.
+func fourOf(msgs [][]byte, i int) *four {
+	return (*four)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(msgs)), uintptr(i)*unsafe.Sizeof(msgs[0])))
+}
+
+// areWords says whether each has the size of a word.
+func (m *four) areWords() bool {
+	return (len(m[0])^wordSize)|(len(m[1])^wordSize)|(len(m[2])^wordSize)|(len(m[3])^wordSize) == 0
+}
+
+// word returns message i as a word.
+func (m *four) word(i int) *uint64 { return (*uint64)(unsafe.Pointer(unsafe.SliceData(m[i]))) }
 
 // spscRun publishes n equally long messages, one slot each, by one word.
 func (p *Producer) spscRun(b batch, n int) {
@@ -240,20 +249,22 @@ func (q *Consumer) enterRun(e, n uint64) {
 // drain copies messages of one size from `from` and on, step bytes from one to the next, one for each of bufs. It stops before the first one that is too
 // small, and returns how many it copied.
 func drain(bufs [][]byte, from unsafe.Pointer, step, size uint64) uint64 {
+	i := 0
 	if size == wordSize {
-		for i, buf := range bufs {
-			if len(buf) != wordSize {
-				if cap(buf) < wordSize {
-					return uint64(i)
-				}
-				bufs[i] = buf[:wordSize]
+		for ; i+4 <= len(bufs); i += 4 {
+			m := fourOf(bufs, i)
+			if !m.areWords() {
+				break
 			}
-			*(*uint64)(unsafe.Pointer(unsafe.SliceData(buf))) = *(*uint64)(from)
-			from = unsafe.Add(from, step)
+			*m.word(0) = *(*uint64)(from)
+			*m.word(1) = *(*uint64)(unsafe.Add(from, step))
+			*m.word(2) = *(*uint64)(unsafe.Add(from, 2*step))
+			*m.word(3) = *(*uint64)(unsafe.Add(from, 3*step))
+			from = unsafe.Add(from, 4*step)
 		}
-		return uint64(len(bufs))
 	}
-	for i, buf := range bufs {
+	for ; i < len(bufs); i++ {
+		buf := bufs[i]
 		if uint64(cap(buf)) < size {
 			return uint64(i)
 		}
