@@ -17,9 +17,10 @@ rm -rf "$dir/tree/bench/peers/bin"
 (cd "$dir/tree/bench" && go build -o "$dir/old" ./millbench)
 (cd bench && go build -o "$dir/new" ./millbench)
 inC=()
-if [[ millrace-c-spsc =~ $mechs || millrace-c-mpmc =~ $mechs ]]; then
+clients=(millrace-c-{spsc,mpmc}{,-zerocopy})
+if printf '%s\n' "${clients[@]}" | grep -Eq -- "$mechs"; then
 	for tree in "$dir/tree" .; do
-		make --no-print-directory -C "$tree/bench/peers" bin/millrace-c-spsc bin/millrace-c-mpmc >/dev/null
+		make --no-print-directory -C "$tree/bench/peers" "${clients[@]/#/bin/}" >/dev/null
 	done
 	inC=(-peers bench/peers/bin -ref-peers "$dir/tree/bench/peers/bin")
 fi
