@@ -407,7 +407,7 @@ func (q *Consumer) ReceiveBatch(ctx context.Context, bufs [][]byte) (n int, err 
 		q.gate.leave(gateOpen)
 		return 0, nil
 	}
-	if n, err = q.receiveAlike(destination{bufs: bufs}, len(bufs)); n == 0 && err == nil {
+	if n, err = q.receiveAlike(&destination{bufs: bufs}, len(bufs)); n == 0 && err == nil {
 		if !q.begin() {
 			return 0, q.refused()
 		}
@@ -427,7 +427,7 @@ func (q *Consumer) ReceiveBatch(ctx context.Context, bufs [][]byte) (n int, err 
 func (q *Consumer) TryReceiveBatch(bufs [][]byte) (int, error) { return q.ReceiveBatch(noWait, bufs) }
 
 // receiveAlike copies messages of one size, most at most, in one step: what is left of a run (SPSC), a row (MPMC). 0 when the next ones are not of that sort.
-func (q *Consumer) receiveAlike(to destination, most int) (int, error) {
+func (q *Consumer) receiveAlike(to *destination, most int) (int, error) {
 	if q.spsc {
 		n, err := q.receiveRun(to)
 		return int(n), err
@@ -437,7 +437,7 @@ func (q *Consumer) receiveAlike(to destination, most int) (int, error) {
 
 // tryReceiveBatch is one attempt: messages that are alike at once, otherwise one after the other (SPSC), or under a lease that ends at once (MPMC).
 func (q *Consumer) tryReceiveBatch(bufs [][]byte) (int, error) {
-	if n, err := q.receiveAlike(destination{bufs: bufs}, len(bufs)); n != 0 || err != nil {
+	if n, err := q.receiveAlike(&destination{bufs: bufs}, len(bufs)); n != 0 || err != nil {
 		return n, err
 	}
 	if !q.spsc {

@@ -131,7 +131,7 @@ func (d *destination) room(size uint64, n int) int {
 
 // mpmcReceiveRow receives up to most messages of one slot and one size each, one behind the other and never given back, which need not be noted one by one.
 // 0 when the next message is not of that sort, when one of another size stands behind them, or when somebody else was quicker.
-func (q *Consumer) mpmcReceiveRow(to destination, most int) (int, error) {
+func (q *Consumer) mpmcReceiveRow(to *destination, most int) (int, error) {
 	c, p := q.c, q.pos
 	if c.ctl.returns.Load() != q.seen { // order: C0 acq, pairs V4
 		return 0, nil

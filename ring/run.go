@@ -174,7 +174,7 @@ func (p *Producer) publishRun(t, n, size uint64) {
 
 // receiveRun copies the first messages of the run at the own position to a destination, and receives them in one step: D1..D6 in one function. It gets none
 // where there is no run, or one of other values.
-func (q *Consumer) receiveRun(to destination) (uint64, error) {
+func (q *Consumer) receiveRun(to *destination) (uint64, error) {
 	c, h, e, length := q.c, q.pos, q.runEnd, q.runLength
 	if int64(e-h) <= 0 {
 		ent := c.entry(h)

@@ -219,7 +219,7 @@ func (q *Consumer) receiveTyped(ctx context.Context, b typedBuffer) (n int, err 
 		q.gate.leave(gateOpen)
 		return 0, nil
 	}
-	if n, err = q.receiveAlike(destination{values: b}, b.count); n == 0 && err == nil {
+	if n, err = q.receiveAlike(&destination{values: b}, b.count); n == 0 && err == nil {
 		if !q.begin() {
 			return 0, q.refused()
 		}
@@ -234,7 +234,7 @@ func (q *Consumer) receiveTyped(ctx context.Context, b typedBuffer) (n int, err 
 
 // tryTyped is one attempt. Values that are alike are copied in one step; others under a lease, which ends at once.
 func (q *Consumer) tryTyped(b typedBuffer) (int, error) {
-	if n, err := q.receiveAlike(destination{values: b}, b.count); n > 0 || err != nil {
+	if n, err := q.receiveAlike(&destination{values: b}, b.count); n > 0 || err != nil {
 		return n, err
 	}
 	q.into = destination{values: b}
