@@ -33,7 +33,7 @@ var (
 	trips    = []string{"millrace-spsc", "millrace-spsc-unguarded", "millrace-mpmc", "millrace-mpmc-unguarded", "millrace-c-spsc", "millrace-c-mpmc", "bare-go", "vyukov-go", "boost-spsc", "rte-sp", "rte-mp",
 		"ck-spsc", "moodycamel-spsc", "iceoryx", "go-channel"}
 	wakes  = []string{"millrace-spsc", "millrace-mpmc", "millrace-c-spsc", "millrace-c-mpmc", "pipe", "eventfd", "unix-seqpacket", "posix-mq", "boost-mq", "zeromq"}
-	steady = []string{"clock", "millrace-spsc", "millrace-spsc-unguarded", "millrace-mpmc", "millrace-c-spsc", "bare-go", "vyukov-go", "boost-spsc", "rte-sp", "rte-mp", "ck-spsc"}
+	steady = []string{"clock", mech.LaterClock, "millrace-spsc", "millrace-spsc-unguarded", "millrace-mpmc", "millrace-c-spsc", "bare-go", "vyukov-go", "boost-spsc", "rte-sp", "rte-mp", "ck-spsc"}
 	large  = []string{"millrace-spsc-zerocopy", "millrace-spsc-zerocopy-unguarded", "millrace-mpmc-zerocopy", "millrace-mpmc-zerocopy-unguarded",
 		"millrace-spsc", "millrace-c-spsc", "millrace-c-spsc-zerocopy", "millrace-c-mpmc-zerocopy", "bare-go", "memcpy", "unix-stream", "pipe", "iceoryx"}
 	idlers  = []string{"millrace-spsc", "millrace-mpmc", "millrace-c-spsc", "pipe", "zeromq", "rte-sp"}

@@ -32,7 +32,7 @@ var yardsticks = []string{"bare-go", "vyukov-go", "memcpy", "memcpy-128"}
 const clock = "clock"
 
 func isPeer(mech string) bool {
-	return !strings.HasPrefix(mech, "millrace-") && mech != clock && !slices.Contains(yardsticks, mech)
+	return !strings.HasPrefix(mech, "millrace-") && !strings.HasPrefix(mech, clock) && !slices.Contains(yardsticks, mech)
 }
 
 // yardstick returns the yardstick of a row, or nothing.

@@ -201,23 +201,43 @@ func collect(page *measure.Page, a *mech.Args) (res Result, err error) {
 	res.Nanoseconds = wall / float64(a.Count)
 	res.Delayed = float64(delay) / wall / float64(a.Senders+a.Receivers)
 	res.CPU = float64(page.Workers[a.Senders].CPU) / wall
+	res.Latencies, err = latencies(a)
+	return res, err
+}
+
+// latencies reads the samples that the workers kept, if any did.
+func latencies(a *mech.Args) (h *hdrhistogram.Histogram, err error) {
+	var all [][]uint64
 	for i := range a.Senders + a.Receivers {
 		raw, err := os.ReadFile(filepath.Join(a.Dir, fmt.Sprint("samples", i)))
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		} else if err != nil {
-			return res, err
+			return nil, err
 		}
-		if res.Latencies == nil {
-			res.Latencies = hdrhistogram.New(1, int64(time.Minute), 3)
+		samples := make([]uint64, len(raw)/8)
+		if _, err := binary.Decode(raw, binary.LittleEndian, samples); err != nil {
+			return nil, err
 		}
-		for ; len(raw) >= 8; raw = raw[8:] {
-			if err := res.Latencies.RecordValue(int64(max(1, binary.LittleEndian.Uint64(raw)))); err != nil {
-				return res, err
+		all = append(all, samples)
+	}
+	if a.Mech == mech.LaterClock {
+		for i, s := range all[1] {
+			all[0][i] = max(all[0][i], s)
+		}
+		all = all[:1]
+	}
+	for _, samples := range all {
+		if h == nil {
+			h = hdrhistogram.New(1, int64(time.Minute), 3)
+		}
+		for _, s := range samples {
+			if err := h.RecordValue(int64(max(1, s))); err != nil {
+				return nil, err
 			}
 		}
 	}
-	return res, nil
+	return h, nil
 }
 
 // fleet is the workers of one run.

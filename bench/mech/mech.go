@@ -173,7 +173,7 @@ func work(a *Args) error {
 	switch {
 	case a.Work == "rtt":
 		err = w.roundTrips(conns[0], conns[1])
-	case a.Work == "open" && a.Mech == clock:
+	case a.Work == "open" && (a.Mech == clock || a.Mech == LaterClock):
 		w.readClock()
 	case a.Work == "open":
 		err = w.openLoop(conns[0])

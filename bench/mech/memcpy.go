@@ -9,11 +9,14 @@ func init() {
 		b.Size = 128
 		return openCopy(&b, which, sends)
 	})
-	mechanisms[clock] = mechanism(openCopy) // its queue is not used
+	mechanisms[clock], mechanisms[LaterClock] = mechanism(openCopy), mechanism(openCopy) // their queue is not used
 }
 
-// clock is no queue either: its workers read the clock, see worker.readClock.
-const clock = "clock"
+// clock is no queue either: its workers read the clock, see worker.readClock. Of LaterClock the later one of each message counts: a message needs both cores.
+const (
+	clock      = "clock"
+	LaterClock = "clock-later"
+)
 
 // move is copy in parts of at most 512 KiB: the Go runtime copies a MiB and more past the caches, which is slow for what another core reads next.
 func move(to, from []byte) {
