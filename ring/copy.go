@@ -22,10 +22,12 @@ func move(to, from []byte) int {
 // put copies b to p.
 func put(p unsafe.Pointer, b []byte) { move(view(p, uint64(len(b))), b) }
 
-// copy16 copies 8 to 16 bytes.
+// copy16 copies 8 to 16 bytes: a word by one store, because stores are what a core has under way least of.
 func copy16(to, from unsafe.Pointer, n uint64) {
 	*(*uint64)(to) = *(*uint64)(from)
-	*(*uint64)(unsafe.Add(to, n-8)) = *(*uint64)(unsafe.Add(from, n-8))
+	if n != 8 {
+		*(*uint64)(unsafe.Add(to, n-8)) = *(*uint64)(unsafe.Add(from, n-8))
+	}
 }
 
 // copy32 copies 16 to 32 bytes.
