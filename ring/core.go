@@ -1,6 +1,7 @@
 package ring
 
 import (
+	"math"
 	"sync/atomic"
 	"unsafe"
 
@@ -151,6 +152,8 @@ type core struct {
 	fetchesNext   bool   // SPSC: a producer fetches the next line in advance
 	beside        uint64 // bytes of payload that lie in the line of the entry
 	lineMask      uint64 // entries in a line, minus one
+	takeMask      uint64 // the position whose message is the last of its line has these bits, where lines are taken; nowhere else
+	fetchMask     uint64 // the position whose message is the first has none of these, where lines are fetched; nowhere else
 	kind          Kind
 	policy        DeathPolicy
 
@@ -171,6 +174,17 @@ var sound atomic.Uintptr
 // gone says whether the memory was lost during the call that asks, or before: somebody truncated the file.
 func (c *core) gone() bool {
 	return c.fault.Load() != 0 // order: heap, written before the zeros can be seen that the call has read
+}
+
+// setMasks sets the masks of what is done with lines. Where it is not done they fit no position; that of hostile memory would only do it for a slot that is owned.
+func (c *core) setMasks() {
+	c.takeMask, c.fetchMask = 1<<63, math.MaxUint64
+	if c.takeLines {
+		c.takeMask = c.lineMask
+	}
+	if c.fetchesNext {
+		c.fetchMask = c.lineMask
+	}
 }
 
 // newCore casts mem once. The header was validated against the size of mem.
@@ -204,6 +218,7 @@ func newCore(mem []byte, h layout.Header, k keeper) *core {
 	c.beside = min(c.inline, lineSize-layout.EntrySize)
 	c.fetchesNext = c.takeLines && c.kind == SPSC && c.slotSize <= c.beside
 	c.lineMask = max(lineSize/c.stride, 1) - 1
+	c.setMasks()
 	c.span = spanOf(c.stride, c.slotSize, c.slots)
 	c.entriesEnd = unsafe.Add(c.entries, c.slots*c.stride)
 	if c.giveEvery = min(h.Slots/8, strideMost/2); c.kind == SPSC {

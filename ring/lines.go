@@ -26,7 +26,8 @@ import (
 const (
 	takeMost   = 4 << 20  // bytes of the largest ring whose lines are taken: in a larger one they have left all caches
 	firstCache = 32 << 10 // about what a core's first cache holds
-	askMost    = 8        // how many positions ahead a consumer asks for a message, at most
+	askMost    = 8        // how many positions ahead a consumer asks for a message, at most,
+	askLeast   = 16       // in a ring of so many slots
 )
 
 // lineSize is how many bytes go from core to core at once.
@@ -37,7 +38,7 @@ func takeEntry(e *entry) {
 	atomicx.StoreRelaxed(&e.length, e.length.Load()) // order: D3 rlx, pairs nothing: what is there
 }
 
-// takePayload takes the lines of the n bytes of the message at h, other than that of the entry. It carries n through, see fast.go.
+// takePayload takes the lines of the n bytes of the message at h, other than that of the entry. It carries n through, see send.go.
 //
 //go:noinline
 func (q *Consumer) takePayload(h, n uint64) uint64 {
@@ -79,7 +80,7 @@ func (c *core) aheadOf() uint64 {
 	if c.slotSize > c.inline {
 		bytes += c.slotSize
 	}
-	if c.slots*bytes > firstCache {
+	if c.slots < askLeast || c.slots*bytes > firstCache {
 		return 0
 	}
 	return min(c.slots/8, askMost)

@@ -30,7 +30,8 @@ func takenLines(t *testing.T, kind Kind) {
 		const slots = 512
 		r, err := Create("lines", Options{Kind: kind, Slots: slots, SlotSize: c[0], Dir: t.TempDir()})
 		require.NoError(t, err)
-		r.c.takeLines = true
+		r.c.takeLines, r.c.ahead = true, 0
+		r.c.setMasks()
 		p, q := pair(t, r)
 		entries, data := view(r.c.entries, slots*r.c.stride), view(r.c.data, slots*r.c.slotSize)
 		page := uint64(os.Getpagesize()) / r.c.stride
@@ -145,7 +146,7 @@ func TestOverlappingReceives(t *testing.T) {
 // A consumer asks for messages ahead in rings of up to 32 KiB.
 func TestAhead(t *testing.T) {
 	for _, x := range []struct{ slots, stride, size, inline, ahead uint64 }{
-		{1, 64, 8, 48, 0}, {16, 64, 8, 48, 2}, {64, 128, 64, 112, 8}, {256, 128, 64, 112, 8}, {512, 128, 64, 112, 0}, {256, 64, 64, 48, 8}, {512, 64, 64, 48, 0}, {1024, 32, 8, 8, 8},
+		{1, 64, 8, 48, 0}, {8, 128, 64, 112, 0}, {16, 64, 8, 48, 2}, {64, 128, 64, 112, 8}, {256, 128, 64, 112, 8}, {512, 128, 64, 112, 0}, {256, 64, 64, 48, 8}, {512, 64, 64, 48, 0}, {1024, 32, 8, 8, 8},
 	} {
 		require.Equal(t, x.ahead, (&core{slots: x.slots, stride: x.stride, slotSize: x.size, inline: x.inline}).aheadOf(), "%v", x)
 	}
@@ -159,6 +160,7 @@ func TestNextLineInAdvance(t *testing.T) {
 		require.NoError(t, err)
 		p, q := pair(t, r)
 		r.c.fetchesNext, r.c.lineMask = true, stride-1
+		r.c.setMasks()
 		sent, received := uint64(0), uint64(0)
 		for _, n := range []int{8, 3, 1, 7, 8, 5, 2, 8, 8, 1, 1, 6} {
 			for range n {

@@ -5,7 +5,7 @@
 // stay, a dead participant's claims are repaired by whoever needs them, and nothing is taken from a process that is merely slow. docs/FORMAT.md
 // is the protocol, docs/FAILURES.md says what each death leaves, docs/ORDERING.md names every memory ordering.
 //
-// The files in reading order: word.go (the state words), core.go (the memory), mpmc.go and spsc.go (the algorithms), copy.go, fast.go and inplace.go (what happens
+// The files in reading order: word.go (the state words), core.go (the memory), mpmc.go and spsc.go (the algorithms), copy.go, send.go, receive.go and inplace.go (what happens
 // to almost every message), pages.go, lease.go, batch.go, run.go and row.go, recover.go, census.go (who lives), event.go, spin.go and wait.go (waiting), producer.go, consumer.go and typed.go (the API).
 package ring
 

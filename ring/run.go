@@ -116,7 +116,7 @@ func copyValues(to unsafe.Pointer, toStep uint64, from unsafe.Pointer, fromStep 
 // prefetchRun is how many bytes the next run has at most to be asked for: it is expected to be as long as this one. More than that delays this one.
 const prefetchRun = 512
 
-// four is a part of a batch. Messages of a word are copied so many at a time, without the checks of an index: both would take longer than the copies.
+// four is a part of a batch. Messages of a word are copied so many at a time, without the checks of an index, which would take longer than the copies.
 type four [4][]byte
 
 // wordSize is how many bytes a word has.

@@ -165,7 +165,7 @@ func (q *Consumer) nothing(w, h uint64) bool {
 //
 // The looks are apart, and few, so that the processor learns at which of them a message comes, as answers do after always the same time. It
 // then executes what follows while the line is on its way: a round trip takes a sixth less than with looks that follow each other closely, each of which it
-// would expect to be in vain. The arguments are carried through, see fast.go.
+// would expect to be in vain. The arguments are carried through, see send.go.
 func (q *Consumer) watch(ctx context.Context, buf []byte) (_ *Consumer, _ context.Context, _ []byte, found bool) {
 	h := q.pos
 	word, want := q.c.state(h), q.fresh(h)

@@ -13,7 +13,7 @@ const Fenced = false
 // StoreRelease stores v; everything before it in program order is visible before it.
 //
 // amd64 keeps stores in their order; what is left to show is that the compiler does: it chains what touches memory in program order, drops a store
-// only for a later one to the same word with nothing in between, and merges none of this width. internal/rules looks at what it made of them.
+// only for a later one to the same word with no call and no load in between, and merges none of this width. internal/rules looks at what it made of them.
 func StoreRelease(p *atomic.Uint64, v uint64) { *(*uint64)(unsafe.Pointer(p)) = v }
 
 // StoreRelaxed stores v at some point before the function that calls it returns to code the compiler cannot see.

@@ -59,7 +59,7 @@ func parsePart(s string) (p part, err error) {
 const slotSize = 64
 
 // Messages carry their identity and a pattern that follows from it, in one or two slots, inline or not.
-var sizes = []int{8, 40, 48, 49, 64, 65, 100, 128}
+var sizes = []int{8, 13, 40, 48, 49, 64, 65, 100, 128}
 
 func slotsOf(size int) uint8 { return uint8((size + slotSize - 1) / slotSize) }
 

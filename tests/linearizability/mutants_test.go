@@ -24,10 +24,10 @@ type mutant struct {
 }
 
 var mutants = []mutant{
-	{"copy after the slot was handed back", "fast.go",
+	{"copy after the slot was handed back", "receive.go",
 		"\ttestpoint.Hit(\"C4\")\n",
 		"\ttestpoint.Hit(\"C4\")\n\tcopy(buf, view(at, n))\n"},
-	{"receive without compare-and-swap", "fast.go",
+	{"receive without compare-and-swap", "receive.go",
 		"\tif !e.state.CompareAndSwap(readyWord(h+1, 0), freeWord(h+c.slots)) {\n",
 		"\tif e.state.Store(freeWord(h + c.slots)); false {\n"},
 	{"lease without compare-and-swap", "inplace.go",
@@ -63,9 +63,12 @@ var mutants = []mutant{
 	{"end of stream while somebody holds a message", "wait.go",
 		"if c.kind == MPMC && c.unreleased() {",
 		"if false {"},
-	{"space given before the copy", "fast.go",
-		"\t\ttestpoint.Hit(\"D4\")\n",
-		"\t\ttestpoint.Hit(\"D4\")\n\t\tcopy(buf, view(at, n))\n"},
+	{"space given before the copy", "receive.go",
+		"\t\ttestpoint.Hit(\"D4\")\n\t\tq.last",
+		"\t\ttestpoint.Hit(\"D4\")\n\t\tcopy(buf, view(at, n))\n\t\tq.last"},
+	{"space given before a word is copied", "receive.go",
+		"\t\t\t\ttestpoint.Hit(\"D4\")\n",
+		"\t\t\t\ttestpoint.Hit(\"D4\")\n\t\t\t\tcopy(buf, view(unsafe.Add(unsafe.Pointer(e), layout.EntrySize), n))\n"},
 	{"successor does not give back", "open.go",
 		"\tif d := leased - h; d-1 < c.slots {\n",
 		"\tif d := leased - h; false && d-1 < c.slots {\n"},

@@ -32,21 +32,27 @@ const (
 
 var mutants = []mutant{
 	{
-		name: "receive-frees-before-it-reads", file: "fast.go", run: stopped + "/mpmc/redeliver/receive_on$",
-		old: "\ttestpoint.Hit(\"C4\")\n", new: "\tcopy(buf, view(at, n))\n",
+		name: "receive-frees-before-it-reads", file: "receive.go", run: stopped + "/mpmc/redeliver/receive_on$",
+		old: "\ttestpoint.Hit(\"C6 counted\")\n", new: "\tcopy(buf, view(at, n))\n", // a stop between it and C4 is one before the counter
 	},
 	{
-		name: "send-publishes-before-the-length", file: "fast.go", run: killed + "/mpmc/redeliver/send$",
+		name: "send-publishes-before-the-length", file: "send.go", run: killed + "/mpmc/redeliver/send$",
 		old: "\tatomicx.StoreRelaxed(&e.length, word) // order: P4 rlx, pairs C3: published by P6\n",
-		new: "\tatomicx.StoreRelease(&e.state, readyWord(t+1, 0))\n\tatomicx.StoreRelaxed(&e.length, word)\n",
+		new: "\te.state.Store(readyWord(t+1, 0))\n\tatomicx.StoreRelaxed(&e.length, word)\n", // no plain store: the compiler would leave it out, for the one that follows
 	},
 	{
-		name: "spsc-send-publishes-before-the-payload", file: "fast.go", run: killed + "/spsc/redeliver/send$",
+		name: "spsc-send-publishes-before-the-payload", file: "send.go", run: killed + "/spsc/redeliver/send$",
 		old: "\t\tswitch {\n\t\tcase n-8 <= 8:\n\t\t\tcopy16(at, from, n)\n",
 		new: "\t\tatomicx.StoreRelaxed(&e.length, word)\n\t\tatomicx.StoreRelease(&e.state, spscReadyWord(t+1, 0))\n\t\tswitch {\n\t\tcase n-8 <= 8:\n\t\t\tcopy16(at, from, n)\n",
 	},
 	{
-		name: "claim-names-another-owner", file: "fast.go", run: killed + "/mpmc/redeliver/send$",
+		name: "spsc-send-publishes-before-the-word", file: "send.go", run: killed + "/spsc/redeliver/send_word$",
+		old: "\t\t\tcopy16(unsafe.Add(unsafe.Pointer(e), layout.EntrySize), from, n)\n",
+		new: "\t\t\tatomicx.StoreRelaxed(&e.length, n|layout.FlagInline)\n\t\t\tatomicx.StoreRelease(&e.state, spscReadyWord(t+1, 0))\n" +
+			"\t\t\tcopy16(unsafe.Add(unsafe.Pointer(e), layout.EntrySize), from, n)\n",
+	},
+	{
+		name: "claim-names-another-owner", file: "send.go", run: killed + "/mpmc/redeliver/send$",
 		old: "claimedWord(t+1, p.id)", new: "claimedWord(t+1, p.id+1)",
 	},
 	{

@@ -58,6 +58,7 @@ const (
 
 var scenarios = []*scenario{
 	{name: "send", fill: []int{20}, tried: 1, fates: []string{oneCommit, oneClaim}},
+	{name: "send word", fill: []int{20}, tried: 1, fates: []string{oneCommit, oneClaim}},
 	{name: "send cell", fill: []int{20}, tried: 1, fates: []string{oneCommit, oneClaim}},
 	{name: "send large", fill: []int{20}, tried: 1, fates: []string{oneCommit, oneClaim}},
 	{name: "send over the end", op: "send large", skip: 6, fill: []int{20}, tried: 1, fates: []string{oneCommit, oneClaim}},
@@ -72,7 +73,9 @@ var scenarios = []*scenario{
 		fates: []string{"11|000000; 11|100000; 11|110000", "11|000000; 11|000000 skipped 1; 11|110000"}},
 
 	{name: "receive", fill: []int{20, 64}, consumer: true, fates: []string{oneReceive}},
-	{name: "receive on", fill: []int{20, 64, 20}, consumer: true, fates: []string{"011|; 001|"}},
+	{name: "receive on", skip: 3, fill: []int{64, 20, 20}, consumer: true, fates: []string{"011|; 001|"}},
+	{name: "receive cell on", op: "receive on", fill: []int{20, 64, 20}, consumer: true, fates: []string{"011|; 001|"}},
+	{name: "receive word", op: "receive", fill: []int{8, 64}, consumer: true, fates: []string{oneReceive}},
 	{name: "receive cell", op: "receive", fill: []int{64, 20}, consumer: true, fates: []string{oneReceive}},
 	{name: "receive large", op: "receive", fill: []int{200, 20}, consumer: true, fates: []string{oneReceive}},
 	{name: "receive over the end", op: "receive", skip: 6, fill: []int{200, 20}, consumer: true, fates: []string{oneReceive}},

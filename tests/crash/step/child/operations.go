@@ -41,6 +41,7 @@ func consuming(c *child) {
 
 var operations = map[string]operation{
 	"send":         {producing(24), send},
+	"send word":    {producing(message.Word), send},
 	"send cell":    {producing(64), send},
 	"send large":   {producing(200), send},
 	"try send":     {producing(24), trySend},
