@@ -22,7 +22,7 @@ func move(to, from []byte) int {
 // put copies b to p.
 func put(p unsafe.Pointer, b []byte) { move(view(p, uint64(len(b))), b) }
 
-// copy16 copies 8 to 16 bytes: a word by one store, because stores are what a core has under way least of.
+// copy16 copies 8 to 16 bytes; a word by one store, which two of the same word would only make longer.
 func copy16(to, from unsafe.Pointer, n uint64) {
 	*(*uint64)(to) = *(*uint64)(from)
 	if n != 8 {

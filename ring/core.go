@@ -151,7 +151,6 @@ type core struct {
 	ahead         uint64 // and asks for the message so many positions ahead; 0: it does not
 	fetchesNext   bool   // SPSC: a producer fetches the next line in advance
 	beside        uint64 // bytes of payload that lie in the line of the entry
-	lineMask      uint64 // entries in a line, minus one
 	takeMask      uint64 // the position whose message is the last of its line has these bits, where lines are taken; nowhere else
 	fetchMask     uint64 // the position whose message is the first has none of these, where lines are fetched; nowhere else
 	kind          Kind
@@ -176,14 +175,16 @@ func (c *core) gone() bool {
 	return c.fault.Load() != 0 // order: heap, written before the zeros can be seen that the call has read
 }
 
-// setMasks sets the masks of what is done with lines. Where it is not done they fit no position; that of hostile memory would only do it for a slot that is owned.
+// setMasks sets the masks of what is done with lines. Where it is not done they fit no position. One that hostile memory made up may fit: then it is done to a slot that
+// is owned, which changes nothing.
 func (c *core) setMasks() {
+	entries := max(lineSize/c.stride, 1) // in a line
 	c.takeMask, c.fetchMask = 1<<63, math.MaxUint64
 	if c.takeLines {
-		c.takeMask = c.lineMask
+		c.takeMask = entries - 1
 	}
 	if c.fetchesNext {
-		c.fetchMask = c.lineMask
+		c.fetchMask = entries - 1
 	}
 }
 
@@ -217,7 +218,6 @@ func newCore(mem []byte, h layout.Header, k keeper) *core {
 	}
 	c.beside = min(c.inline, lineSize-layout.EntrySize)
 	c.fetchesNext = c.takeLines && c.kind == SPSC && c.slotSize <= c.beside
-	c.lineMask = max(lineSize/c.stride, 1) - 1
 	c.setMasks()
 	c.span = spanOf(c.stride, c.slotSize, c.slots)
 	c.entriesEnd = unsafe.Add(c.entries, c.slots*c.stride)

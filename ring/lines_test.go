@@ -3,6 +3,7 @@
 package ring
 
 import (
+	"bytes"
 	"encoding/binary"
 	"os"
 	"runtime"
@@ -11,6 +12,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/stretchr/testify/require"
@@ -77,6 +79,48 @@ func takenLines(t *testing.T, kind Kind) {
 			}
 		}
 		require.NoError(t, r.Close())
+	}
+}
+
+// A consumer of an SPSC ring stores into the lines that it has read where that is asked for, and nowhere else. Property: where the entries cannot be written to, a receive
+// faults exactly when lines are taken, of messages that go either way.
+func TestTakesLinesWhenAsked(t *testing.T) {
+	if raceDetector {
+		t.Skip("a store of the race detector's that faults ends the process")
+	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func(d time.Duration) { closePatience = d }(closePatience)
+	closePatience = time.Millisecond
+	for _, size := range []int{8, 16, 17, 48, 64} {
+		for _, takes := range []bool{false, true} {
+			r, err := Create("asked", Options{Kind: SPSC, Slots: 1024, SlotSize: size, Dir: t.TempDir()})
+			require.NoError(t, err)
+			r.c.takeLines, r.c.ahead = takes, 0
+			r.c.setMasks()
+			p, q := pair(t, r)
+			require.Equal(t, size <= 16, uint64(size-8) < q.words, size) // the shorter way
+			msg, buf := bytes.Repeat([]byte{7}, size), make([]byte, size)
+			for range 2 { // the last one of a line is among them
+				require.NoError(t, p.TrySend(msg))
+			}
+			area := view(r.c.entries, uint64(os.Getpagesize()))
+			require.NoError(t, syscall.Mprotect(area, syscall.PROT_READ))
+			receive := func() {
+				for range 2 {
+					n, err := q.TryReceive(buf)
+					require.NoError(t, err)
+					require.Equal(t, msg, buf[:n])
+				}
+			}
+			if takes {
+				require.Panics(t, receive, size)
+			} else {
+				receive()
+			}
+			require.NoError(t, syscall.Mprotect(area, syscall.PROT_READ|syscall.PROT_WRITE))
+			err = r.Close()
+			require.Equal(t, takes, err != nil, "%v", err) // the call that panicked has not ended
+		}
 	}
 }
 
@@ -159,8 +203,7 @@ func TestNextLineInAdvance(t *testing.T) {
 		r, err := NewHeap(Options{Kind: SPSC, Slots: 8, SlotSize: 16})
 		require.NoError(t, err)
 		p, q := pair(t, r)
-		r.c.fetchesNext, r.c.lineMask = true, stride-1
-		r.c.setMasks()
+		r.c.fetchMask = stride - 1
 		sent, received := uint64(0), uint64(0)
 		for _, n := range []int{8, 3, 1, 7, 8, 5, 2, 8, 8, 1, 1, 6} {
 			for range n {

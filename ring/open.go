@@ -231,9 +231,6 @@ func (p *Producer) adopt() error {
 	p.pos = c.ctl.producerPosition.Load() // order: P0 acq, pairs P7 S5
 	if p.plain() {
 		p.fast = c.slotSize + 1
-		if p.spsc && c.inline >= wordSize {
-			p.words = min(c.inline, 2*wordSize) - wordSize + 1
-		}
 	}
 	if c.kind == MPMC {
 		p.slipped, p.slips = p.pos, slipPauses(c)

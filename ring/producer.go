@@ -16,7 +16,6 @@ type Producer struct {
 	limit   uint64 // SPSC: private copy of the space that was given back
 	coarse  bool   // SPSC: do not ask for the exact position
 	hinted  uint64 // SPSC: producer_position as stored last
-	words   uint64 // SPSC: messages of 8 bytes, and of fewer than so many more, go the shortest way; 0: none
 	fast    uint64 // messages of fewer bytes may take the fast path; none where a release store is not enough to publish
 	mapped  uint64 // where the next look at memory is due, see pages.go
 	slipped uint64 // MPMC: where it was looked how far the consumers are,

@@ -10,6 +10,10 @@ import (
 )
 
 // The fast path of a consumer; see send.go.
+//
+// A message of a word or two, inline, that an SPSC ring has at once, has a way of its own, without a branch, or a value to keep, for what it does not need: a fifth of a
+// Receive, which is what limits. A consumer that waited for the message before it, or asks for messages ahead, does without it; so all that is left of the
+// question whether lines are taken is takeMask.
 
 // Receive copies the next message into buf and releases it, as one step: before it the message is in the ring, after it it has been received.
 //
@@ -29,8 +33,8 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 	e, found := c.entry(h), false
 	if q.spsc {
 		if e.state.Load() == spscReadyWord(h+1, 0) { // order: D1 acq, pairs S4
-			n := e.length.Load() ^ layout.FlagInline                           // order: D2 rlx, pairs S3: ordered by D1
-			if n-8 < q.words && n <= uint64(len(buf)) && !q.waited && !q.dry { // so that the line is taken where lines are
+			n := e.length.Load() ^ layout.FlagInline // order: D2 rlx, pairs S3: ordered by D1
+			if n-8 < q.words && n <= uint64(len(buf)) && !q.waited && !q.dry {
 				copy16(unsafe.Pointer(unsafe.SliceData(buf)), unsafe.Add(unsafe.Pointer(e), layout.EntrySize), n)
 				testpoint.Hit("D3")
 				if h&c.takeMask == c.takeMask {
@@ -57,7 +61,7 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 			c, h = q.c, q.pos
 			e = c.entry(h)
 		}
-		takes := c.takeLines && !(found && q.waited) && !q.dry
+		takes := !(found && q.waited) && !q.dry
 		q.waited = found
 		length := e.length.Load() // order: D2 rlx, pairs S3: ordered by D1
 		n, at := length^layout.FlagInline, unsafe.Add(unsafe.Pointer(e), layout.EntrySize)
@@ -82,7 +86,7 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 			c = q.c
 		}
 		testpoint.Hit("D3")
-		if takes && h&c.lineMask == c.lineMask {
+		if takes && h&c.takeMask == c.takeMask {
 			takeEntry(c.entry(h))
 			if n > c.beside {
 				n = q.takePayload(h, n)

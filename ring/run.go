@@ -247,7 +247,7 @@ func (q *Consumer) enterRun(e, n uint64) {
 }
 
 // drain copies messages of one size from `from` and on, step bytes from one to the next, one for each of bufs. It stops before the first one that is too
-// small, and returns how many it copied.
+// small, and returns how many it copied. Behind a buffer of another length than a word it goes on singly.
 func drain(bufs [][]byte, from unsafe.Pointer, step, size uint64) uint64 {
 	i := 0
 	if size == wordSize {
