@@ -1,12 +1,17 @@
 package harness
 
 import (
+	"encoding/binary"
 	"encoding/xml"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/cd1900cf/millrace/bench/mech"
 )
 
 func runsWith(floors ...float64) (runs []Run) {
@@ -118,4 +123,23 @@ func TestPlotsAreDrawnForTheRowsThatThereAre(t *testing.T) {
 	require.Contains(t, svg, "A &amp; B")
 	require.Contains(t, svg, ">12.5 ns<")
 	require.Empty(t, Plot("Title", "MPMC/", runs, rest))
+}
+
+// Samples of all workers are taken together; of the later clock only the later one of each message.
+func TestLatencies(t *testing.T) {
+	a := &mech.Args{Dir: t.TempDir(), Senders: 1, Receivers: 1}
+	h, err := latencies(a)
+	require.NoError(t, err)
+	require.Nil(t, h)
+	for i, samples := range [][]uint64{{10, 500, 30}, {40, 20, 60}} {
+		raw, err := binary.Append(nil, binary.LittleEndian, samples)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(a.Dir, fmt.Sprint("samples", i)), raw, 0o600))
+	}
+	for m, want := range map[string][3]int64{"clock": {6, 10, 500}, mech.LaterClock: {3, 40, 500}} {
+		a.Mech = m
+		h, err := latencies(a)
+		require.NoError(t, err)
+		require.Equal(t, want, [3]int64{h.TotalCount(), h.Min(), h.Max()}, m)
+	}
 }
