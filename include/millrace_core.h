@@ -11,6 +11,7 @@
 MR_FAST int64_t mr_ahead(uint64_t a, uint64_t b) { return (int64_t)(a - b); }
 MR_FAST uint64_t mr_later(uint64_t a, uint64_t b) { return mr_ahead(a, b) > 0 ? a : b; }
 MR_FAST uint64_t mr_min(uint64_t a, uint64_t b) { return a < b ? a : b; }
+MR_FAST uint64_t mr_max(uint64_t a, uint64_t b) { return a > b ? a : b; }
 
 MR_FAST uint64_t mr_free_word(uint64_t p) { return p << MILLRACE_MPMC_SEQUENCE_SHIFT | MILLRACE_STATE_FREE; }
 MR_FAST uint64_t mr_ready_word(uint64_t e, uint64_t r) { return e << MILLRACE_MPMC_SEQUENCE_SHIFT | (MILLRACE_STATE_READY + r); }
@@ -149,7 +150,8 @@ typedef struct mr_core {
 	uint8_t *entries, *data;
 	uint64_t slots, mask, slot_size, inline_size;
 	uint64_t hint_mask; /* a hint is stored when a position is passed that has none of these bits */
-	uint64_t stride;    /* an SPSC consumer gives space back when more than this was consumed; either kind slips then */
+	uint64_t stride;    /* an SPSC consumer gives space back when more than this was consumed; either kind slips then, */
+	uint64_t near, far; /* so that the other side is not near, but so many positions away */
 	uint64_t line_mask; /* entries in a line, minus one */
 	uint64_t beside;    /* bytes of payload that lie in the line of the entry */
 	bool take_lines;    /* see mr_take_lines */
@@ -180,6 +182,10 @@ MR_SLOW void mr_core_init(mr_core *c, uint8_t *mem, const struct millrace_header
 	c->stride = c->kind == MR_SPSC ? mr_min(h->slots / 4 + (h->slots < 4), MR_STRIDE_MOST) - 1 : mr_min(h->slots / 8, MR_STRIDE_MOST / 2);
 	c->line_mask = h->entry_stride < MR_CACHE_LINE ? MR_CACHE_LINE / h->entry_stride - 1 : 0;
 	c->beside = mr_min(c->inline_size, MR_CACHE_LINE - MILLRACE_ENTRY_SIZE);
+	/* Three quarters of the positions that a core's first cache holds the lines of, and all of them; half of the ring at most, and half a stride and a stride at least. */
+	const uint64_t held = mr_min(h->slots / 2, MR_FIRST_CACHE / (h->entry_stride + (c->slot_size > c->inline_size ? c->slot_size : 0)));
+	c->near = mr_max(c->stride / 2, held - held / 4);
+	c->far = mr_max(c->stride, held);
 	c->take_lines = mr_shared_is_slow() && h->slots * (h->entry_stride + h->slot_size) <= MR_TAKE_MOST;
 	c->fetches_next = c->take_lines && c->kind == MR_SPSC && c->slot_size <= c->beside;
 	c->policy = h->policy;

@@ -185,12 +185,12 @@ MR_SLOW bool mr_watch(mr_consumer *q)
 	return false;
 }
 
-/* Waits until position is a stride ahead of from, when it is less than half of one and as long as it moves. It returns how often it looked again. */
-MR_SLOW int mr_await_stride(const mr_core *c, const uint64_t *position, uint64_t from, unsigned pauses)
+/* Waits until position is far ahead of from, when it is near, and as long as it moves. It returns how often it looked again. */
+MR_SLOW int mr_await_far(const mr_core *c, const uint64_t *position, uint64_t from, unsigned pauses)
 {
-	const int64_t want = (int64_t)c->stride;
+	const int64_t want = (int64_t)c->far;
 	int64_t ahead = mr_ahead(mr_load_acq(position), from), was = ahead - 1; /* order: P0 acq, pairs P7 S5; C1 acq, pairs C6 */
-	if (ahead >= want / 2)
+	if (ahead >= (int64_t)c->near)
 		return 0;
 	int looks = 0;
 	for (; was != ahead && ahead < want && looks < MR_SLIP_LOOKS; looks++) {
@@ -203,9 +203,10 @@ MR_SLOW int mr_await_stride(const mr_core *c, const uint64_t *position, uint64_t
 }
 
 /*
- * Lets the producers get a stride ahead when the consumer is close behind: temporal slipping, as in FastForward (Giacomoni, Moseley, Vachharajani, PPoPP 2008). Who follows so closely never
- * runs dry, and takes line after line away while it is written, or has its core's prefetcher do so; a message then takes up to twice as long, on both sides. It comes after a
- * stride of messages, and waits for a few microseconds and only while they go on. It returns how often it looked again.
+ * Lets the producers get ahead when the consumer is close behind: temporal slipping, as in FastForward (Giacomoni, Moseley, Vachharajani, PPoPP 2008). Who follows so closely never
+ * runs dry, and takes line after line away while it is written, or has its core's prefetcher do so; a message then takes up to twice as long, on both sides. Further off it still
+ * asks for lines that the producer's core has in its first cache, which are slower to come than those that have left it. It comes after a stride of messages, and waits
+ * for a few microseconds and only while they go on. It returns how often it looked again.
  */
 MR_SLOW int mr_slip(mr_consumer *q)
 {
@@ -224,11 +225,11 @@ MR_SLOW int mr_slip(mr_consumer *q)
 		if (word != (c->kind == MR_SPSC ? mr_spsc_word(next + 1, 0) : mr_ready_word(next + 1, 0)))
 			return 0;
 	}
-	return mr_await_stride(c, &c->ctl->producer_position, q->pos, q->slip);
+	return mr_await_far(c, &c->ctl->producer_position, q->pos, q->slip);
 }
 
 /*
- * Lets the consumers of an MPMC ring get a stride ahead when the producer is close behind them, in a ring that is nearly full. It is the same there: the producer, or
+ * Lets the consumers of an MPMC ring get ahead when the producer is close behind them, in a ring that is nearly full. It is the same there: the producer, or
  * its core's prefetcher, takes lines that a consumer is about to use. The space of an SPSC ring comes back a stride at a time, so its producer is far away by itself.
  */
 MR_SLOW int mr_slip_full(mr_producer *p)
@@ -237,7 +238,7 @@ MR_SLOW int mr_slip_full(mr_producer *p)
 	p->slipped = p->pos;
 	if (p->h.alone || c->slots < MR_SLIP_LEAST)
 		return 0;
-	return mr_await_stride(c, &c->ctl->consumer_position, p->pos - c->slots, p->slip);
+	return mr_await_far(c, &c->ctl->consumer_position, p->pos - c->slots, p->slip);
 }
 
 /* How many pauses there are between two looks of a slip. */

@@ -133,7 +133,8 @@ type core struct {
 	inline     uint64
 	ctl        *control
 	hintMask   uint64          // a hint is stored when a position is passed that has none of these bits
-	giveEvery  uint64          // an SPSC consumer gives space back when more than this was consumed; either kind slips then
+	giveEvery  uint64          // an SPSC consumer gives space back when more than this was consumed; either kind slips then,
+	near, far  uint64          // so that the other side is not near, but so many positions away
 	fault      *atomic.Uintptr // not 0 when the memory is lost
 
 	accounts      unsafe.Pointer
@@ -224,6 +225,7 @@ func newCore(mem []byte, h layout.Header, k keeper) *core {
 	if c.giveEvery = min(h.Slots/8, strideMost/2); c.kind == SPSC {
 		c.giveEvery = max(min(h.Slots/4, strideMost), 1) - 1
 	}
+	c.keepApart()
 	if h.Slots > hintSmall {
 		c.hintMask = hintEvery - 1
 	}

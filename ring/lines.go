@@ -76,14 +76,18 @@ func (c *core) askFor(p, n uint64) {
 // aheadOf returns how far ahead a consumer asks for messages: not at all in a ring that does not fit into a core's first cache. Lines that the producer's core
 // still has there are slow to come, and a core has no more than two or three messages under way by itself.
 func (c *core) aheadOf() uint64 {
-	bytes := c.stride
-	if c.slotSize > c.inline {
-		bytes += c.slotSize
-	}
-	if c.slots < askLeast || c.slots*bytes > firstCache {
+	if c.slots < askLeast || c.slots*c.bytes() > firstCache {
 		return 0
 	}
 	return min(c.slots/8, askMost)
+}
+
+// bytes returns how many bytes of memory a message of one slot has.
+func (c *core) bytes() uint64 {
+	if c.slotSize > c.inline {
+		return c.stride + c.slotSize
+	}
+	return c.stride
 }
 
 // receiveTaking is the rest of Receive for a message of n bytes at h of an MPMC ring, copied into buf, whose payload is in lines of its own. It goes the way of

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A consumer that is close behind lets the producers get ahead, after a stride of messages.
+// A consumer that is close behind lets the producers get ahead, after a stride of messages, until what they write has left their first cache.
 func TestSlip(t *testing.T) {
 	for _, kind := range []Kind{SPSC, MPMC} {
 		t.Run(kind.String(), func(t *testing.T) {
@@ -18,13 +18,13 @@ func TestSlip(t *testing.T) {
 			p, q := pair(t, r)
 			position := &r.c.ctl.producerPosition
 			q.alone = false
-			stride := r.c.giveEvery
+			stride, near := r.c.giveEvery, r.c.near
 			require.EqualValues(t, map[Kind]int{SPSC: 255, MPMC: 128}[kind], stride)
 
 			require.Equal(t, 1, q.slip(ctxb), "nobody goes on")
-			position.Store(q.pos + stride/2 - 8)
+			position.Store(q.pos + near - 8)
 			require.Equal(t, 1, q.slip(ctxb))
-			position.Store(q.pos + stride/2)
+			position.Store(q.pos + near)
 			require.Zero(t, q.slip(ctxb), "far enough")
 			position.Store(q.pos - 8)
 			require.Equal(t, 1, q.slip(ctxb), "a hint may be behind")
@@ -67,7 +67,7 @@ func TestSlipOfProducer(t *testing.T) {
 	r, err := NewHeap(Options{Kind: MPMC, Slots: 1024, SlotSize: 8, Participants: 4})
 	require.NoError(t, err)
 	p, q := pair(t, r)
-	position, stride := &r.c.ctl.consumerPosition, r.c.giveEvery
+	position, stride, near := &r.c.ctl.consumerPosition, r.c.giveEvery, r.c.near
 	p.alone = false
 	require.EqualValues(t, 128, stride)
 
@@ -75,9 +75,9 @@ func TestSlipOfProducer(t *testing.T) {
 	full := p.pos - r.c.slots
 	position.Store(full)
 	require.Equal(t, 1, p.slip(ctxb), "nobody goes on")
-	position.Store(full + stride/2 - 8)
+	position.Store(full + near - 8)
 	require.Equal(t, 1, p.slip(ctxb))
-	position.Store(full + stride/2)
+	position.Store(full + near)
 	require.Zero(t, p.slip(ctxb), "far enough")
 	position.Store(full - 8)
 	require.Equal(t, 1, p.slip(ctxb), "a hint may be behind")
@@ -151,6 +151,26 @@ func TestSlipOfNext(t *testing.T) {
 				require.Equal(t, q.pos, q.slipped)
 			}
 		})
+	}
+}
+
+// What is near depends on how many bytes a message has.
+func TestNear(t *testing.T) {
+	for _, c := range []struct {
+		o         Options
+		near, far int
+	}{
+		{Options{Kind: SPSC, Slots: 1024, SlotSize: 64}, 192, 256}, // two lines each
+		{Options{Kind: SPSC, Slots: 1024, SlotSize: 256}, 127, 255},
+		{Options{Kind: SPSC, Slots: 256, SlotSize: 64}, 96, 128},
+		{Options{Kind: SPSC, Slots: 4, SlotSize: 1 << 20}, 0, 0},
+		{Options{Kind: MPMC, Slots: 1 << 14, SlotSize: 64}, 192, 256},
+		{Options{Kind: MPMC, Slots: 1 << 14, SlotSize: 4096}, 64, 128},
+	} {
+		r, err := NewHeap(c.o)
+		require.NoError(t, err)
+		require.Equal(t, []uint64{uint64(c.near), uint64(c.far)}, []uint64{r.c.near, r.c.far}, c.o)
+		require.NoError(t, r.Close())
 	}
 }
 

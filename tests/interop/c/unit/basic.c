@@ -242,7 +242,9 @@ static void hints(void)
 	CHECK(mr_slip(q) == 0 && q->dries == 0);
 	q->rivals = 1;
 	CHECK(mr_slip(q) == 0 && mr_slip(q) == 1);
-	mr_store_rel(&r->c.ctl->producer_position, q->pos + r->c.stride / 2);
+	mr_store_rel(&r->c.ctl->producer_position, q->pos + r->c.near - 1);
+	CHECK(mr_slip(q) == 1);
+	mr_store_rel(&r->c.ctl->producer_position, q->pos + r->c.near);
 	CHECK(mr_slip(q) == 0);
 	mr_consumer_close(q);
 	mr_producer_close(p);
