@@ -62,6 +62,7 @@ enum { MR_PENDING_SEND, MR_PENDING_RESERVE, MR_PENDING_BATCH };
 struct mr_producer {
 	uint64_t pos;    /* own candidate: every position below it is claimed */
 	uint64_t limit;  /* SPSC: private copy of the space that was given back */
+	uint64_t fetch_mask; /* SPSC: line_mask, or what fits no position, see mr_fetch_for_answers */
 	uint64_t hinted; /* SPSC: producer_position as stored last */
 	uint64_t mapped, looks; /* the memory of the positions before the first is mapped; how many spans were looked at */
 	uint64_t slipped; /* MPMC: where it was looked last how far the consumers are, */

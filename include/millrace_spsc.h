@@ -10,6 +10,7 @@
 #include "millrace_handle.h"
 
 #define MR_PREFETCH_MOST 1024 /* bytes of a run that are asked for when it is leased: as many lines as a core can wait for at once */
+#define MR_ANSWERING 8        /* how many positions a consumer is behind, at most, that is taken for one whose answers are waited for */
 #define MR_PREFETCH_RUN 512   /* bytes that the next run has at most to be asked for; it is expected to be as long as this one */
 
 /* Asks for the cache lines of n bytes, at least one, and does not wait for them. */
@@ -19,6 +20,16 @@ MR_FAST void mr_prefetch(const void *p, size_t n)
 	do
 		__builtin_prefetch((const uint8_t *)p + i);
 	while ((i += 64) < n);
+}
+
+/* Decides, when the space up to limit has come back, whether this producer stores into the next line in advance, see mr_fetch_next. */
+MR_SLOW void mr_fetch_for_answers(mr_producer *p, uint64_t limit)
+{
+	const mr_core *c = &p->h.c;
+	p->fetch_mask = UINT64_MAX;
+	if (c->fetches_next && p->pos - limit <= c->stride + 1 && /* otherwise the consumer is further behind than it keeps space for itself */
+		p->pos - mr_load_rlx(&c->ctl->consumer_position) <= MR_ANSWERING) /* order: D4 rlx, pairs nothing: a hint */
+		p->fetch_mask = c->line_mask;
 }
 
 /* Whether the positions up to e are free, S1. While it spins, coarse, a producer looks at the space given back in strides only. */
@@ -31,8 +42,10 @@ MR_SLOW int mr_room(mr_producer *p, uint64_t e)
 		uint64_t now = mr_load_acq(i == 0 ? &c->ctl->space_position : &c->ctl->consumer_position); /* order: S1 acq, pairs D5, D4 */
 		if (mr_ahead(p->pos, now) < 0 || (i == 1 && p->pos - now > c->slots)) /* ahead of the producer, or more than the ring behind */
 			return mr_fail_corrupt("consumer position", p->pos, now);
-		if (mr_ahead(now, p->limit) > 0)
+		if (mr_ahead(now, p->limit) > 0) {
 			p->limit = now;
+			mr_fetch_for_answers(p, now);
+		}
 	}
 	return MR_OK;
 }
@@ -106,13 +119,14 @@ MR_SLOW int mr_spsc_send_slow(mr_producer *p, const void *data, uint64_t n, bool
 
 /*
  * Stores into the line of the next slot when it is the producer's own, into a word that is stored again with the next message. A message that nobody takes leaves
- * its line shared, and an answer would wait for that; now there is nothing to do.
+ * its line shared, and an answer would wait for that; now there is nothing to do. In a stream there is: it is left out there, from the first time on that the
+ * producer gets space and the consumer is not right behind it.
  */
 MR_FAST void mr_fetch_next(mr_producer *p)
 {
 	const mr_core *c = &p->h.c;
 	const uint64_t next = p->pos + 1;
-	if (c->fetches_next && (next & c->line_mask) == 0 && next - p->limit < c->slots)
+	if ((next & p->fetch_mask) == 0 && next - p->limit < c->slots)
 		mr_store_rlx(&mr_entry(c, next)->length, 0); /* order: S3 rlx, pairs nothing: stored again before S4 */
 }
 

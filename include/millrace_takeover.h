@@ -136,6 +136,7 @@ MR_SLOW int mr_adopt_producer(mr_producer *p)
 	if (p->pos - limit > c->slots)
 		return mr_fail_corrupt("consumer position", p->pos, limit);
 	p->limit = limit;
+	p->fetch_mask = c->fetches_next ? c->line_mask : UINT64_MAX;
 	if (mr_load_acq(&c->ctl->reserved_position) == p->pos + 1) { /* order: S5 acq, pairs S3 of the last owner */
 		const uint64_t t = p->pos;
 		(void)mr_count(c, t, mr_load_acq(mr_state(c, t)), MR_SKIPPED);                              /* order: V9 acq, own role */

@@ -2,6 +2,7 @@ package ring
 
 import (
 	"context"
+	"math"
 	"unsafe"
 
 	"github.com/cd1900cf/millrace/internal/atomicx"
@@ -18,7 +19,8 @@ import (
 // take would make slower still.
 //
 // A message that nobody takes leaves its line shared, and an answer waits for that. The producer of an SPSC ring whose messages lie in one line with their
-// words so stores into the next one when it has sent a message, while it has nothing to do, into a word that it stores again with that message.
+// words so stores into the next one when it has sent a message, while it has nothing to do, into a word that it stores again with that message. In a stream it has
+// to do: there it does not, from the first time on that it gets space and the consumer is not right behind it.
 //
 // Invariant: in an SPSC ring D1 made the slot the consumer's and D4 gives it back, in an MPMC ring C4 or L2 and C5 or L3; in between nobody else writes to it, and
 // nothing changes. The next slot is the producer's own: S1 has seen it given back.
@@ -28,6 +30,7 @@ const (
 	firstCache = 32 << 10 // about what a core's first cache holds
 	askMost    = 8        // how many positions ahead a consumer asks for a message, at most,
 	askLeast   = 16       // in a ring of so many slots
+	answering  = 8        // how many positions a consumer is behind, at most, that is taken for one whose answers are waited for
 )
 
 // lineSize is how many bytes go from core to core at once.
@@ -36,6 +39,16 @@ const lineSize = 64
 // takeEntry takes the line of an entry for this core.
 func takeEntry(e *entry) {
 	atomicx.StoreRelaxed(&e.length, e.length.Load()) // order: D3 rlx, pairs nothing: what is there
+}
+
+// fetchForAnswers decides, when the space up to limit has come back, whether this producer stores into the next line in advance.
+func (p *Producer) fetchForAnswers(limit uint64) {
+	c := p.c
+	p.fetchMask = math.MaxUint64
+	if c.fetchesNext && p.pos-limit <= c.giveEvery+1 && // otherwise the consumer is further behind than it keeps space for itself
+		p.pos-c.ctl.consumerPosition.Load() <= answering { // order: D4 rlx, pairs nothing: a hint
+		p.fetchMask = c.fetchMask
+	}
 }
 
 // takePayload takes the lines of the n bytes of the message at h, other than that of the entry. It carries n through, see send.go.

@@ -5,6 +5,7 @@ package ring
 import (
 	"bytes"
 	"encoding/binary"
+	"math"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -203,7 +204,7 @@ func TestNextLineInAdvance(t *testing.T) {
 		r, err := NewHeap(Options{Kind: SPSC, Slots: 8, SlotSize: 16})
 		require.NoError(t, err)
 		p, q := pair(t, r)
-		r.c.fetchMask = stride - 1
+		p.fetchMask = stride - 1
 		sent, received := uint64(0), uint64(0)
 		for _, n := range []int{8, 3, 1, 7, 8, 5, 2, 8, 8, 1, 1, 6} {
 			for range n {
@@ -234,4 +235,45 @@ func TestNextLineInAdvance(t *testing.T) {
 		}
 		require.Greater(t, sent, uint64(30))
 	}
+}
+
+// A producer stores in advance for a consumer that is right behind it whenever it gets space, and not for another one, nor in a ring where that is not done.
+func TestNextLineForAnswersOnly(t *testing.T) {
+	r, err := NewHeap(Options{Kind: SPSC, Slots: 64, SlotSize: 16})
+	require.NoError(t, err)
+	p, q := pair(t, r)
+	message, never := make([]byte, 16), uint64(math.MaxUint64)
+	send := func() { require.NoError(t, p.Send(ctxb, message)) }
+	receive := func() {
+		_, err := q.Receive(ctxb, message)
+		require.NoError(t, err)
+	}
+	r.c.fetchesNext, r.c.fetchMask, p.fetchMask = true, 1, 1
+	for range 3 * r.c.slots {
+		send()
+		receive()
+		require.EqualValues(t, 1, p.fetchMask, "it answers")
+	}
+	for range 2 * answering {
+		send()
+	}
+	for range 2 * r.c.slots {
+		send()
+		receive()
+	}
+	require.Equal(t, never, p.fetchMask, "it is further behind")
+	for range 2 * answering {
+		receive()
+	}
+	for range 2 * r.c.slots {
+		send()
+		receive()
+	}
+	require.EqualValues(t, 1, p.fetchMask, "it answers again")
+	r.c.fetchesNext = false
+	for range 2 * r.c.slots {
+		send()
+		receive()
+	}
+	require.Equal(t, never, p.fetchMask)
 }

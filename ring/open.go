@@ -236,6 +236,7 @@ func (p *Producer) adopt() error {
 		p.slipped, p.slips = p.pos, slipPauses(c)
 		return nil
 	}
+	p.fetchMask = c.fetchMask
 	limit := c.ctl.consumerPosition.Load() // order: S1 acq, pairs D4
 	for range c.slots {
 		e, ok := spscEnd(c.state(p.pos).Load(), p.pos, c.slots) // order: D1 acq, pairs S4

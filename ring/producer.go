@@ -12,16 +12,17 @@ import (
 // A Producer sends messages into a ring. It is used by one goroutine at a time; misuse is detected. Several may exist per process.
 type Producer struct {
 	handle
-	pos     uint64 // own candidate: every position below it is claimed
-	limit   uint64 // SPSC: private copy of the space that was given back
-	coarse  bool   // SPSC: do not ask for the exact position
-	hinted  uint64 // SPSC: producer_position as stored last
-	fast    uint64 // messages of fewer bytes may take the fast path; none where a release store is not enough to publish
-	mapped  uint64 // where the next look at memory is due, see pages.go
-	slipped uint64 // MPMC: where it was looked how far the consumers are,
-	slips   int    // and how many pauses there are between two looks then
-	looks   uint64 // how many spans were looked at
-	glance  byte   // what was there, so that the look is not left out
+	pos       uint64 // own candidate: every position below it is claimed
+	limit     uint64 // SPSC: private copy of the space that was given back
+	fetchMask uint64 // SPSC: core.fetchMask, or what fits no position, see fetchForAnswers
+	coarse    bool   // SPSC: do not ask for the exact position
+	hinted    uint64 // SPSC: producer_position as stored last
+	fast      uint64 // messages of fewer bytes may take the fast path; none where a release store is not enough to publish
+	mapped    uint64 // where the next look at memory is due, see pages.go
+	slipped   uint64 // MPMC: where it was looked how far the consumers are,
+	slips     int    // and how many pauses there are between two looks then
+	looks     uint64 // how many spans were looked at
+	glance    byte   // what was there, so that the look is not left out
 
 	resv             reservation
 	generation       uint64

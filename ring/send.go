@@ -65,7 +65,7 @@ func (p *Producer) Send(ctx context.Context, msg []byte) error {
 		atomicx.StoreRelease(&e.state, spscReadyWord(t+1, 0)) // order: S4 rel, pairs D1 and N1
 		testpoint.Hit("S4")
 		p.pos = t + 1
-		if (t+1)&c.fetchMask == 0 && t+1-p.limit < c.slots {
+		if (t+1)&p.fetchMask == 0 && t+1-p.limit < c.slots {
 			atomicx.StoreRelaxed(&c.entry(t+1).length, 0) // order: S3 rlx, pairs nothing: stored again before S4
 		}
 		bump(&p.me.sent, 1)

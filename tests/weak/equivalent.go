@@ -47,6 +47,7 @@ var Unmodelled = map[string]string{
 	"E3 rlx": "for people; lowest order",
 	"P0 rlx": "widens a sequence; lowest order",
 	"D3 rlx": "stores what is there; lowest order",
+	"D4 rlx": "a hint; lowest order",
 	"P6 rlx": "own word; lowest order",
 	"K1 rlx": "own counters; lowest order",
 	"K2 rlx": "observers' sums; lowest order",

@@ -251,6 +251,39 @@ static void hints(void)
 	drop(r);
 }
 
+/* A producer stores in advance for a consumer that is right behind it whenever it gets space, and not for another one. */
+static void answers(void)
+{
+	enum { SLOTS = 64, ROUNDS = 5 * SLOTS };
+	char message[16] = {0};
+	size_t got;
+	mr_ring *r = ring_of(MR_SPSC, SLOTS, sizeof message);
+	mr_producer *p;
+	mr_consumer *q;
+	OK(mr_producer_new(r, 0, &p));
+	OK(mr_consumer_new(r, 0, 0, &q));
+	p->h.c.fetches_next = true;
+	p->fetch_mask = p->h.c.line_mask;
+	for (int i = 0; i < 2 * ROUNDS; i++) {
+		OK(mr_send(p, message, sizeof message, MR_FOREVER));
+		if (i >= ROUNDS && i < ROUNDS + 2 * MR_ANSWERING)
+			continue; /* from here on it is behind */
+		OK(mr_receive(q, message, sizeof message, &got, MR_FOREVER));
+		CHECK(i >= ROUNDS || p->fetch_mask == p->h.c.line_mask);
+	}
+	CHECK(p->fetch_mask == UINT64_MAX);
+	for (int i = 0; i < 2 * MR_ANSWERING; i++)
+		OK(mr_receive(q, message, sizeof message, &got, MR_FOREVER));
+	for (int i = 0; i < ROUNDS; i++) {
+		OK(mr_send(p, message, sizeof message, MR_FOREVER));
+		OK(mr_receive(q, message, sizeof message, &got, MR_FOREVER));
+	}
+	CHECK(p->fetch_mask == p->h.c.line_mask);
+	mr_consumer_close(q);
+	mr_producer_close(p);
+	drop(r);
+}
+
 /* Messages of every size around the steps that they are copied by, to and from any address: whole, and nothing beside them. */
 static void copies(void)
 {
@@ -470,6 +503,6 @@ static void observers(void)
 }
 
 const test basic_tests[] = {
-	{"checksum", checksum}, {"names", names}, {"options", options}, {"misuse", misuse}, {"batches", batches}, {"arrays", arrays}, {"copies", copies}, {"hints", hints}, {"backings", backings},
+	{"checksum", checksum}, {"names", names}, {"options", options}, {"misuse", misuse}, {"batches", batches}, {"arrays", arrays}, {"copies", copies}, {"hints", hints}, {"answers", answers}, {"backings", backings},
 	{"removed_full", removed_full}, {"deadlines", deadlines}, {"truncated", truncated}, {"forked", forked}, {"observers", observers}, {NULL, NULL},
 };
