@@ -29,7 +29,8 @@ type Consumer struct {
 	last       Delivery
 	least      uint64 // bytes that a message must have to be received by copying; of a typed consumer, the size of a value
 	fast       uint64 // messages of least bytes, and of fewer than so many more, may take the fast path; 0: none
-	words      uint64 // SPSC: inline messages of 8 bytes, and of fewer than so many more, may go the shortest way; 0: none
+	words      uint64 // SPSC: inline messages of 8 bytes, and of fewer than so many more, may go the shortest way; 0: none,
+	shortest   uint64 // and what it is when nobody waits
 
 	dry     bool   // a Try call found nothing, and no message has come since
 	waited  bool   // SPSC: the last message was waited for, of those that take the fast path
@@ -102,12 +103,13 @@ func (q *Consumer) tryReceive(buf []byte) (int, error) {
 
 // expect sets how many bytes a message must have at least, and what follows from it.
 func (q *Consumer) expect(least uint64) {
-	if q.least, q.fast, q.words = least, 0, 0; q.plain() && least <= q.c.slotSize {
+	if q.least, q.fast, q.shortest = least, 0, 0; q.plain() && least <= q.c.slotSize {
 		q.fast = q.c.slotSize + 1 - least
 		if q.spsc && least <= wordSize && q.c.ahead == 0 && q.c.inline >= wordSize {
-			q.words = min(q.c.inline, 2*wordSize) - wordSize + 1
+			q.shortest = min(q.c.inline, 2*wordSize) - wordSize + 1
 		}
 	}
+	q.words = q.shortest
 }
 
 // accepts says whether a message of n bytes may be copied into buf. A typed consumer takes values only, and its buf is one.

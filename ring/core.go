@@ -152,8 +152,8 @@ type core struct {
 	ahead         uint64 // and asks for the message so many positions ahead; 0: it does not
 	fetchesNext   bool   // SPSC: a producer fetches the next line in advance
 	beside        uint64 // bytes of payload that lie in the line of the entry
-	takeMask      uint64 // the position whose message is the last of its line has these bits, where lines are taken; nowhere else
-	fetchMask     uint64 // the position whose message is the first has none of these, where lines are fetched; nowhere else
+	takeMask      uint64 // the position behind the message that is the last of its line has none of these bits, where lines are taken; nowhere else
+	fetchMask     uint64 // the same where lines are fetched
 	kind          Kind
 	policy        DeathPolicy
 
@@ -180,7 +180,7 @@ func (c *core) gone() bool {
 // is owned, which changes nothing.
 func (c *core) setMasks() {
 	entries := max(lineSize/c.stride, 1) // in a line
-	c.takeMask, c.fetchMask = 1<<63, math.MaxUint64
+	c.takeMask, c.fetchMask = math.MaxUint64, math.MaxUint64
 	if c.takeLines {
 		c.takeMask = entries - 1
 	}

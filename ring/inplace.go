@@ -204,7 +204,7 @@ func (m Message) Release() error {
 		h := q.pos                                    // padding behind the message goes with it
 		publish(&c.ctl.consumerPosition, h, q.fenced) // order: D4 rel, pairs S1 and N1
 		testpoint.Hit("D4")
-		if h-q.given > c.giveEvery {
+		if h^q.given > c.giveEvery {
 			q.given = h
 			atomicx.StoreRelease(&c.ctl.spacePosition, h) // order: D5 rel, pairs S1
 			testpoint.Hit("D5")

@@ -11,9 +11,10 @@ import (
 
 // The fast path of a consumer; see send.go.
 //
-// A message of a word or two, inline, that an SPSC ring has at once, has a way of its own, without a branch, or a value to keep, for what it does not need: a fifth of a
-// Receive, which is what limits. A consumer that waited for the message before it, or asks for messages ahead, does without it; so all that is left of the
-// question whether lines are taken is takeMask.
+// A message of a word or two, inline, that an SPSC ring has at once, has a way of its own, without a branch, or a value to keep, for what it does not need: a third of a
+// Receive, which is what limits. It is closed by a limit that no message is below, q.words, after one that was waited for, and to a consumer that asks for messages ahead, or
+// has none; so all that is left of the question whether lines are taken is takeMask. Space is given back there by the position, which the general way may have moved
+// past a stride: then it does it.
 
 // Receive copies the next message into buf and releases it, as one step: before it the message is in the ring, after it it has been received.
 //
@@ -30,31 +31,37 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 		q.gate.leave(gateOpen)
 		return 0, ErrClosed
 	}
-	e, found := c.entry(h), false
-	if q.spsc {
+	if words := q.words; words != 0 {
+		e := c.entry(h)
 		if e.state.Load() == spscReadyWord(h+1, 0) { // order: D1 acq, pairs S4
 			n := e.length.Load() ^ layout.FlagInline // order: D2 rlx, pairs S3: ordered by D1
-			if n-8 < q.words && n <= uint64(len(buf)) && !q.waited && !q.dry {
+			if n-8 < words && n <= uint64(len(buf)) {
 				copy16(unsafe.Pointer(unsafe.SliceData(buf)), unsafe.Add(unsafe.Pointer(e), layout.EntrySize), n)
 				testpoint.Hit("D3")
-				if h&c.takeMask == c.takeMask {
+				if (h+1)&c.takeMask == 0 {
 					takeEntry(e)
 				}
+				ctl := c.ctl
 				q.pos = h + 1
-				atomicx.StoreRelease(&c.ctl.consumerPosition, h+1) // order: D4 rel, pairs S1 and N1
+				atomicx.StoreRelease(&ctl.consumerPosition, h+1) // order: D4 rel, pairs S1 and N1
 				testpoint.Hit("D4")
 				q.last = Delivery{Position: h, Deliveries: 1}
 				bump(&q.me.received, 1)
-				if h+1-q.given > c.giveEvery {
+				if (h+1)&c.giveEvery == 0 {
 					return q.gave(ctx, n)
 				}
-				if c.ctl.notFull.pending() || c.gone() { // order: N1 sc, pairs W1
+				if ctl.notFull.pending() || c.gone() { // order: N1 sc, pairs W1
 					return q.took(n)
 				}
 				q.gate.leave(gateOpen)
 				return int(n), nil
 			}
-		} else {
+		}
+	}
+
+	e, found := c.entry(h), false
+	if q.spsc {
+		if e.state.Load() != spscReadyWord(h+1, 0) { // order: D1 acq, pairs S4
 			if q, ctx, buf, found = q.watch(ctx, buf); !found {
 				return q.receiveLeft(ctx, buf)
 			}
@@ -62,7 +69,9 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 			e = c.entry(h)
 		}
 		takes := !(found && q.waited) && !q.dry
-		q.waited = found
+		if q.waited, q.words = found, q.shortest; found {
+			q.words = 0
+		}
 		length := e.length.Load() // order: D2 rlx, pairs S3: ordered by D1
 		n, at := length^layout.FlagInline, unsafe.Add(unsafe.Pointer(e), layout.EntrySize)
 		if n > c.inline {
@@ -86,7 +95,7 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 			c = q.c
 		}
 		testpoint.Hit("D3")
-		if takes && h&c.takeMask == c.takeMask {
+		if takes && (h+1)&c.takeMask == 0 {
 			takeEntry(c.entry(h))
 			if n > c.beside {
 				n = q.takePayload(h, n)
@@ -101,7 +110,7 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 		testpoint.Hit("D4")
 		q.last = Delivery{Position: h, Deliveries: 1}
 		bump(&q.me.received, 1)
-		if h+1-q.given > c.giveEvery {
+		if (h+1)^q.given > c.giveEvery {
 			return q.gave(ctx, n)
 		}
 		if c.ctl.notFull.pending() || c.gone() { // order: N1 sc, pairs W1

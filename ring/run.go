@@ -225,7 +225,7 @@ func (q *Consumer) receiveRun(to *destination) (uint64, error) {
 	q.pos = next
 	publish(&c.ctl.consumerPosition, next, q.fenced) // order: D4 rel, pairs S1 and N1
 	testpoint.Hit("D4")
-	if next-q.given > c.giveEvery {
+	if next^q.given > c.giveEvery {
 		q.given = next
 		atomicx.StoreRelease(&c.ctl.spacePosition, next) // order: D5 rel, pairs S1
 		testpoint.Hit("D5")

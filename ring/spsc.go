@@ -208,7 +208,7 @@ func (q *Consumer) giveSpace(e uint64) {
 	c := q.c
 	publish(&c.ctl.consumerPosition, e, q.fenced) // order: D4 rel, pairs S1 and N1
 	testpoint.Hit("D4")
-	if e-q.given > c.giveEvery {
+	if e^q.given > c.giveEvery {
 		q.given = e
 		atomicx.StoreRelease(&c.ctl.spacePosition, e) // order: D5 rel, pairs S1
 		testpoint.Hit("D5")

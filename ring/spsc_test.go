@@ -3,6 +3,7 @@ package ring
 import (
 	"context"
 	"io"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -134,4 +135,49 @@ func TestHintAfterPadding(t *testing.T) {
 	require.EqualValues(t, 128, p.pos)
 	require.NoError(t, p.Send(ctxb, buf))
 	require.EqualValues(t, 128, r.c.ctl.producerPosition.Load())
+}
+
+// However messages are received, less than a stride of space is kept back, FORMAT D5.
+func TestSpaceKeptBack(t *testing.T) {
+	for _, slots := range []int{1, 2, 4, 64, 1024} {
+		r, err := NewHeap(Options{Kind: SPSC, Slots: slots, SlotSize: 16})
+		require.NoError(t, err)
+		p, q := pair(t, r)
+		random, message := rand.New(rand.NewPCG(1, uint64(slots))), make([]byte, slots*16/2+16)
+		for range 6 * slots {
+			n := 1 + random.IntN(max(1, slots/3))
+			for range n {
+				size := []int{8, 16, 3, 0, slots * 16 / 8}[random.IntN(5)]
+				if err := p.TrySend(message[:min(size, r.MaxMessage())]); err != ErrFull {
+					require.NoError(t, err)
+				}
+			}
+			for range n + 1 {
+				err := error(nil)
+				switch random.IntN(4) {
+				case 0:
+					_, err = q.TryReceive(message) // and finds nothing, after which a message goes the longer way
+				case 1:
+					var b Batch
+					if b, err = q.TryNextBatch(1 + random.IntN(8)); err == nil {
+						err = b.Release()
+					}
+				case 2:
+					var m Message
+					if m, err = q.TryNext(); err == nil {
+						err = m.Release()
+					}
+				default:
+					if q.c.state(q.pos).Load() == spscReadyWord(q.pos+1, 0) {
+						_, err = q.Receive(ctxb, message)
+					}
+				}
+				if err != ErrEmpty {
+					require.NoError(t, err)
+				}
+				kept := r.c.ctl.consumerPosition.Load() - r.c.ctl.spacePosition.Load()
+				require.LessOrEqual(t, kept, r.c.giveEvery)
+			}
+		}
+	}
 }

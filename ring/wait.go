@@ -199,7 +199,7 @@ func (h *handle) repair() (repaired bool) {
 func (q *Consumer) await(ctx context.Context, r receiving) (n int, err error) {
 	now := time.Time{}
 	if ctx == noWait {
-		q.dry = true
+		q.dry, q.words = true, 0
 		if now = time.Now(); !q.due(now) {
 			return 0, q.polled
 		}
