@@ -29,7 +29,7 @@ type Consumer struct {
 	last       Delivery
 	least      uint64 // bytes that a message must have to be received by copying; of a typed consumer, the size of a value
 	fast       uint64 // messages of least bytes, and of fewer than so many more, may take the fast path; 0: none
-	words      uint64 // SPSC: inline messages of 8 bytes, and of fewer than so many more, may go the shortest way; 0: none,
+	words      uint64 // core.words, of messages that may go the shorter way,
 	shortest   uint64 // and what it is when nobody waits
 
 	dry     bool   // a Try call found nothing, and no message has come since
@@ -105,8 +105,8 @@ func (q *Consumer) tryReceive(buf []byte) (int, error) {
 func (q *Consumer) expect(least uint64) {
 	if q.least, q.fast, q.shortest = least, 0, 0; q.plain() && least <= q.c.slotSize {
 		q.fast = q.c.slotSize + 1 - least
-		if q.spsc && least <= wordSize && q.c.ahead == 0 && q.c.inline >= wordSize {
-			q.shortest = min(q.c.inline, 2*wordSize) - wordSize + 1
+		if least <= wordSize && q.c.ahead == 0 {
+			q.shortest = q.c.words()
 		}
 	}
 	q.words = q.shortest

@@ -189,6 +189,14 @@ func (c *core) setMasks() {
 	}
 }
 
+// words returns the limit of messages of a word or two that are inline in an SPSC ring: 8 bytes, and fewer than so many more; 0: none are.
+func (c *core) words() uint64 {
+	if c.kind != SPSC || c.inline < wordSize {
+		return 0
+	}
+	return min(c.inline, 2*wordSize) - wordSize + 1
+}
+
 // newCore casts mem once. The header was validated against the size of mem.
 func newCore(mem []byte, h layout.Header, k keeper) *core {
 	base := unsafe.Pointer(unsafe.SliceData(mem))

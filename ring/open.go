@@ -230,7 +230,7 @@ func (p *Producer) adopt() error {
 	c := p.c
 	p.pos = c.ctl.producerPosition.Load() // order: P0 acq, pairs P7 S5
 	if p.plain() {
-		p.fast = c.slotSize + 1
+		p.fast, p.words = c.slotSize+1, c.words()
 	}
 	if c.kind == MPMC {
 		p.slipped, p.slips = p.pos, slipPauses(c)

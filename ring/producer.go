@@ -17,6 +17,7 @@ type Producer struct {
 	fetchMask uint64 // SPSC: core.fetchMask, or what fits no position, see fetchForAnswers
 	coarse    bool   // SPSC: do not ask for the exact position
 	hinted    uint64 // SPSC: producer_position as stored last
+	words     uint64 // core.words, of messages that go the shorter way; 0: none
 	fast      uint64 // messages of fewer bytes may take the fast path; none where a release store is not enough to publish
 	mapped    uint64 // where the next look at memory is due, see pages.go
 	slipped   uint64 // MPMC: where it was looked how far the consumers are,

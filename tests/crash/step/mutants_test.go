@@ -46,6 +46,12 @@ var mutants = []mutant{
 		new: "\t\tatomicx.StoreRelaxed(&e.length, word)\n\t\tatomicx.StoreRelease(&e.state, spscReadyWord(t+1, 0))\n\t\tswitch {\n\t\tcase n-8 <= 8:\n\t\t\tcopy16(at, from, n)\n",
 	},
 	{
+		name: "spsc-send-publishes-before-the-word", file: "send.go", run: killed + "/spsc/redeliver/send_word$",
+		old: "\t\tcopy16(unsafe.Add(unsafe.Pointer(e), layout.EntrySize), from, n)\n",
+		new: "\t\tatomicx.StoreRelaxed(&e.length, n|layout.FlagInline)\n\t\tatomicx.StoreRelease(&e.state, spscReadyWord(t+1, 0))\n" +
+			"\t\tcopy16(unsafe.Add(unsafe.Pointer(e), layout.EntrySize), from, n)\n",
+	},
+	{
 		name: "claim-names-another-owner", file: "send.go", run: killed + "/mpmc/redeliver/send$",
 		old: "claimedWord(t+1, p.id)", new: "claimedWord(t+1, p.id+1)",
 	},
