@@ -214,9 +214,10 @@ func without[T comparable](list []T, x T) (rest []T) {
 	return rest
 }
 
+// pickProducer takes one of the producers off the list; there is always one, because whoever draws nothing else than closing them would find no step to do.
 func (h *harness) pickProducer() *modelProducer {
 	if len(h.producers) == 0 {
-		h.Skip("no producer")
+		h.newProducer()
 	}
 	p := pick(h.T, h.producers, "producer")
 	h.producers = without(h.producers, p)
@@ -225,7 +226,7 @@ func (h *harness) pickProducer() *modelProducer {
 
 func (h *harness) pickConsumer() *modelConsumer {
 	if len(h.consumers) == 0 {
-		h.Skip("no consumer")
+		h.newConsumer(false)
 	}
 	q := pick(h.T, h.consumers, "consumer")
 	h.consumers = without(h.consumers, q)
