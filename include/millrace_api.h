@@ -175,7 +175,7 @@ MILLRACE_API int mr_producer_new(mr_ring *ring, unsigned flags, mr_producer **pr
 MILLRACE_API int mr_producer_close(mr_producer *producer);
 
 /* mr_send commits a copy of a message. Once it returned MR_OK the message stays until a consumer has released it, whoever dies.
- * Blocks: until it fits; MR_TIMEOUT or MR_STALLED, MR_NO_CONSUMERS, MR_CLOSED. After 128 positions of an MPMC ring that is nearly full a call lets busy
+ * Blocks: until it fits; MR_TIMEOUT or MR_STALLED, MR_NO_CONSUMERS, MR_CLOSED. After 128 positions of an MPMC ring that is more than half full a call lets busy
  * consumers get ahead, for as long as in mr_receive. Progress: wait-free when there is room (SPSC); lock-free (MPMC). */
 MILLRACE_API int mr_send(mr_producer *producer, const void *data, size_t size, int64_t timeout);
 /* mr_try_send commits a copy of a message, or returns MR_FULL. Blocks: never. */

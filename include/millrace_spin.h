@@ -229,8 +229,8 @@ MR_SLOW int mr_slip(mr_consumer *q)
 }
 
 /*
- * Lets the consumers of an MPMC ring get ahead when the producer is close behind them, in a ring that is nearly full. It is the same there: the producer, or
- * its core's prefetcher, takes lines that a consumer is about to use. The space of an SPSC ring comes back a stride at a time, so its producer is far away by itself.
+ * Lets the consumers of an MPMC ring get ahead when the producer is close behind them, in a ring that is more than half full. It is the same there: the producer, or
+ * its core's prefetcher, takes lines that a consumer is about to use. The space of an SPSC ring comes back a stride at a time, so its producer is a stride away by itself.
  */
 MR_SLOW int mr_slip_full(mr_producer *p)
 {

@@ -32,7 +32,7 @@ MR_SLOW void mr_fetch_for_answers(mr_producer *p, uint64_t limit)
 		p->fetch_mask = c->line_mask;
 }
 
-/* Whether the positions up to e are free, S1. While it spins, coarse, a producer looks at the space given back in strides only. */
+/* Whether the positions up to e are free, S1. While it spins, coarse, a producer goes by the space given back in strides only. */
 MR_SLOW int mr_room(mr_producer *p, uint64_t e)
 {
 	const mr_core *c = &p->h.c;

@@ -30,9 +30,9 @@ type Consumer struct {
 	least      uint64 // bytes that a message must have to be received by copying; of a typed consumer, the size of a value
 	fast       uint64 // messages of least bytes, and of fewer than so many more, may take the fast path; 0: none
 	words      uint64 // core.words, of messages that may go the shorter way,
-	shortest   uint64 // and what it is when nobody waits
+	open       uint64 // and what it is when nobody waits
 
-	dry     bool   // a Try call found nothing, and no message has come since
+	dry     bool   // a Try call found nothing, and no message has come by the fast path since
 	waited  bool   // SPSC: the last message was waited for, of those that take the fast path
 	slipped uint64 // where it was looked how far the producers are: the last slip
 	dries   uint64 // times that there was nothing since
@@ -103,13 +103,13 @@ func (q *Consumer) tryReceive(buf []byte) (int, error) {
 
 // expect sets how many bytes a message must have at least, and what follows from it.
 func (q *Consumer) expect(least uint64) {
-	if q.least, q.fast, q.shortest = least, 0, 0; q.plain() && least <= q.c.slotSize {
+	if q.least, q.fast, q.open = least, 0, 0; q.plain() && least <= q.c.slotSize {
 		q.fast = q.c.slotSize + 1 - least
 		if least <= wordSize && q.c.ahead == 0 {
-			q.shortest = q.c.words()
+			q.open = q.c.words()
 		}
 	}
-	q.words = q.shortest
+	q.words = q.open
 }
 
 // accepts says whether a message of n bytes may be copied into buf. A typed consumer takes values only, and its buf is one.

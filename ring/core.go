@@ -133,7 +133,7 @@ type core struct {
 	inline     uint64
 	ctl        *control
 	hintMask   uint64          // a hint is stored when a position is passed that has none of these bits
-	giveEvery  uint64          // an SPSC consumer gives space back when more than this was consumed; either kind slips then,
+	giveEvery  uint64          // an SPSC consumer gives space back when its position passes a multiple of so many and one, a power of two; either kind slips after so many,
 	near, far  uint64          // so that the other side is not near, but so many positions away
 	fault      *atomic.Uintptr // not 0 when the memory is lost
 

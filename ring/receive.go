@@ -11,9 +11,9 @@ import (
 
 // The fast path of a consumer; see send.go.
 //
-// A message of a word or two, inline, that an SPSC ring has at once, has a way of its own, without a branch, or a value to keep, for what it does not need: a third of a
-// Receive, which is what limits. It is closed by a limit that no message is below, q.words, after one that was waited for, and to a consumer that asks for messages ahead, or
-// has none; so all that is left of the question whether lines are taken is takeMask. Space is given back there by the position, which the general way may have moved
+// A message of a word or two, inline, that an SPSC ring has at once, has a way of its own, without a branch, or a value to keep, for what it does not need: a quarter of a
+// Receive, which is what limits. It is closed by a limit that no message is below, q.words, after one that was waited for, after a Try call that found nothing, and to a
+// consumer that asks for messages ahead; so all that is left of the question whether lines are taken is takeMask. Space is given back there by the position, which the general way may have moved
 // past a stride: then it does it.
 
 // Receive copies the next message into buf and releases it, as one step: before it the message is in the ring, after it it has been received.
@@ -69,9 +69,7 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 			e = c.entry(h)
 		}
 		takes := !(found && q.waited) && !q.dry
-		if q.waited, q.words = found, q.shortest; found {
-			q.words = 0
-		}
+		q.waited = found
 		length := e.length.Load() // order: D2 rlx, pairs S3: ordered by D1
 		n, at := length^layout.FlagInline, unsafe.Add(unsafe.Pointer(e), layout.EntrySize)
 		if n > c.inline {
@@ -104,7 +102,9 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 				c = q.c
 			}
 		}
-		q.dry = false
+		if q.dry, q.words = false, q.open; q.waited {
+			q.words = 0
+		}
 		q.pos = h + 1
 		atomicx.StoreRelease(&c.ctl.consumerPosition, h+1) // order: D4 rel, pairs S1 and N1
 		testpoint.Hit("D4")

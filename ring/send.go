@@ -25,7 +25,7 @@ import (
 // Send commits a copy of msg.
 //
 // Blocks: until the message fits, ctx ends, the handle closes, or nobody is left to read (ErrNoConsumers). After 128 positions of an MPMC ring that is
-// nearly full a call lets busy consumers get ahead, for as long as in Receive.
+// more than half full a call lets busy consumers get ahead, for as long as in Receive.
 // Progress: wait-free when there is space (SPSC); lock-free (MPMC). A stalled consumer, or in an MPMC ring a stalled lease, can keep the ring full.
 // Units: at most MaxMessage bytes, otherwise *SizeError.
 // Failure: when it returned nil the message stays until a consumer has released it, whoever dies; see docs/FAILURES.md.

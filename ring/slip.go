@@ -10,12 +10,14 @@ import (
 
 // Slips: either side stays away from the lines that the other is about to use. Temporal slipping, as in FastForward (Giacomoni, Moseley, Vachharajani, PPoPP 2008).
 //
-// A consumer that is close behind the producers never runs dry, and a producer that is close behind the consumers, in a ring that is nearly full, seldom finds it
+// A consumer that is close behind the producers never runs dry, and a producer that is close behind the consumers, in a ring that is more than half full, seldom finds it
 // full. But each takes line after line away from the other while it is written, or its core's prefetcher does, which is dozens of lines ahead: a message then
 // takes two to four times as long, on both sides, and nothing ends that state. Further off it still asks for lines that the other core has in its first cache, which are
 // slower to come than those that have left it. So after a stride of messages either looks how far away the other side is, and when that is less than
 // core.near waits until it is core.far: for some microseconds at most, and only while the other side goes on.
-// The space of an SPSC ring comes back a stride at a time, so its producer is far away by itself.
+// The space of an SPSC ring comes back a stride at a time, so its producer is a stride away by itself.
+//
+// What it costs: a consumer that keeps up with a stream of more than ten million messages a second, but is not much faster, has near messages in front of it instead of few.
 //
 // Invariant: nothing here changes the ring, nothing that is read is relied on, and a slip may be left out.
 

@@ -62,7 +62,7 @@ func TestSlip(t *testing.T) {
 	}
 }
 
-// A producer of an MPMC ring that is nearly full lets the consumers get ahead, after a stride of messages.
+// A producer of an MPMC ring that is more than half full lets the consumers get ahead, after a stride of messages.
 func TestSlipOfProducer(t *testing.T) {
 	r, err := NewHeap(Options{Kind: MPMC, Slots: 1024, SlotSize: 8, Participants: 4})
 	require.NoError(t, err)

@@ -19,15 +19,15 @@ import (
 // Who owns a slot: the producer from limit + N down to its own position, the consumer from there to its own. S4 hands slots to the
 // consumer, D4 hands them back. Progress: every operation is wait-free.
 
-// strideMost is the largest stride: space is given back when so many slots are consumed, or a quarter of the ring. An MPMC ring has half of both, between
-// two slips.
+// strideMost is the largest stride, a power of two: space is given back where a position passes a multiple of it, or of a quarter of the ring. An MPMC ring has half of both,
+// between two slips.
 const strideMost = 256
 
 // prefetchMost is how many bytes of a run are asked for when it is leased: as many lines as a core can wait for at once.
 const prefetchMost = 1024
 
-// room says whether the positions up to e are free, S1. ErrFull left a note of what stands in the way. While it spins, coarse, a producer looks
-// at the space given back in strides only: the exact position is on the line that the consumer writes at every message.
+// room says whether the positions up to e are free, S1. ErrFull left a note of what stands in the way. While it spins, coarse, a producer goes
+// by the space given back in strides only: the exact position is on the line that the consumer writes at every message, which fetchForAnswers may look at once for each of them.
 func (p *Producer) room(e uint64) error {
 	c := p.c
 	for try := 0; e-p.limit > c.slots; try++ {

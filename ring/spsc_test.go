@@ -2,8 +2,9 @@ package ring
 
 import (
 	"context"
+	"errors"
 	"io"
-	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -137,47 +138,101 @@ func TestHintAfterPadding(t *testing.T) {
 	require.EqualValues(t, 128, r.c.ctl.producerPosition.Load())
 }
 
-// However messages are received, less than a stride of space is kept back, FORMAT D5.
+// However messages are received, less than a stride of space is kept back, FORMAT D5. Each way goes from before a multiple of the stride to behind it, and the shorter way on.
 func TestSpaceKeptBack(t *testing.T) {
-	for _, slots := range []int{1, 2, 4, 64, 1024} {
-		r, err := NewHeap(Options{Kind: SPSC, Slots: slots, SlotSize: 16})
-		require.NoError(t, err)
+	buf, bufs := make([]byte, 64), make([][]byte, 8)
+	for i := range bufs {
+		bufs[i] = make([]byte, 12)
+	}
+	single := func(size int) func(p *Producer) error {
+		return func(p *Producer) error { return p.TrySend(buf[:size]) }
+	}
+	batch := func(p *Producer) error {
+		_, err := p.TrySendBatch(bufs)
+		return err
+	}
+	receive := func(q *Consumer) error {
+		_, err := q.TryReceive(buf)
+		return err
+	}
+	receiveBatch := func(q *Consumer) error {
+		_, err := q.TryReceiveBatch(bufs)
+		return err
+	}
+	next := func(q *Consumer) error {
+		m, err := q.TryNext()
+		return errors.Join(err, m.Release())
+	}
+	nextBatch := func(q *Consumer) error {
+		b, err := q.TryNextBatch(3)
+		return errors.Join(err, b.Release())
+	}
+	for _, way := range []struct {
+		name    string
+		send    func(p *Producer) error
+		receive func(q *Consumer) error
+	}{
+		{"a word", single(8), receive}, {"three bytes", single(3), receive}, {"several slots", single(40), receive}, {"a batch", batch, receiveBatch}, {"some of a batch", batch, receive},
+		{"in place", single(12), next}, {"large in place", single(40), next}, {"batches in place", batch, nextBatch}, {"single ones in batches", single(12), nextBatch},
+	} {
+		const stride, before = 256, 100
+		r := newHeapAt(t, Options{Kind: SPSC, Slots: 4 * stride, SlotSize: 16}, before)
+		r.c.ahead = 0 // so that there is a shorter way
+		require.EqualValues(t, stride-1, r.c.giveEvery)
 		p, q := pair(t, r)
-		random, message := rand.New(rand.NewPCG(1, uint64(slots))), make([]byte, slots*16/2+16)
-		for range 6 * slots {
-			n := 1 + random.IntN(max(1, slots/3))
-			for range n {
-				size := []int{8, 16, 3, 0, slots * 16 / 8}[random.IntN(5)]
-				if err := p.TrySend(message[:min(size, r.MaxMessage())]); err != ErrFull {
-					require.NoError(t, err)
-				}
+		step := func(receive func(q *Consumer) error) {
+			require.NoError(t, receive(q), way.name)
+			require.Less(t, r.c.ctl.consumerPosition.Load()-r.c.ctl.spacePosition.Load(), uint64(stride), way.name)
+		}
+		for q.pos < before+200 {
+			if q.pos == p.pos {
+				require.NoError(t, way.send(p))
 			}
-			for range n + 1 {
-				err := error(nil)
-				switch random.IntN(4) {
-				case 0:
-					_, err = q.TryReceive(message) // and finds nothing, after which a message goes the longer way
-				case 1:
-					var b Batch
-					if b, err = q.TryNextBatch(1 + random.IntN(8)); err == nil {
-						err = b.Release()
-					}
-				case 2:
-					var m Message
-					if m, err = q.TryNext(); err == nil {
-						err = m.Release()
-					}
-				default:
-					if q.c.state(q.pos).Load() == spscReadyWord(q.pos+1, 0) {
-						_, err = q.Receive(ctxb, message)
-					}
-				}
-				if err != ErrEmpty {
-					require.NoError(t, err)
-				}
-				kept := r.c.ctl.consumerPosition.Load() - r.c.ctl.spacePosition.Load()
-				require.LessOrEqual(t, kept, r.c.giveEvery)
+			step(way.receive)
+		}
+		for q.pos != p.pos {
+			step(receive)
+		}
+		for q.pos < 3*stride {
+			require.NoError(t, p.TrySend(buf[:8]))
+			step(receive)
+		}
+	}
+}
+
+// What comes after the fact does so on every way of a message: hints, looks at memory, wakes, the look at lost memory, and the end of the shorter way where nothing was found.
+func TestAfterTheFact(t *testing.T) {
+	for _, size := range []int{8, 16, 20, 48} {
+		r, err := NewHeap(Options{Kind: SPSC, Slots: 1024, SlotSize: 48})
+		require.NoError(t, err)
+		r.c.ahead = 0 // so that there is a shorter way
+		p, q := pair(t, r)
+		msg, buf := make([]byte, size), make([]byte, size)
+		open := q.words
+		require.Equal(t, p.fast > 0, open > 0)
+		for range 3 * r.c.slots {
+			_, err = q.TryReceive(buf)
+			require.ErrorIs(t, err, ErrEmpty)
+			require.Zero(t, q.words)
+			for range 2 { // the second one has the shorter way, if it is short
+				key := r.c.ctl.notEmpty.arrive()
+				require.NoError(t, p.Send(ctxb, msg))
+				require.NotEqual(t, key, r.c.ctl.notEmpty.epoch().Load(), "nobody was woken")
+				require.Less(t, p.pos-r.c.ctl.producerPosition.Load(), uint64(hintEvery))
+				require.Greater(t, int64(p.mapped-p.pos), int64(-hintEvery))
+				key = r.c.ctl.notFull.arrive()
+				_, err = q.Receive(ctxb, buf)
+				require.NoError(t, err)
+				require.NotEqual(t, key, r.c.ctl.notFull.epoch().Load(), "nobody was woken")
+				require.Equal(t, open, q.words)
 			}
 		}
+		var lost atomic.Uintptr
+		require.NoError(t, p.Send(ctxb, msg))
+		r.c.fault = &lost
+		lost.Store(1)
+		_, err = q.Receive(ctxb, buf)
+		require.ErrorIs(t, err, ErrSegmentLost)
+		require.ErrorIs(t, p.Send(ctxb, msg), ErrSegmentLost)
 	}
 }
