@@ -73,7 +73,7 @@ var scenarios = []*scenario{
 		fates: []string{"11|000000; 11|100000; 11|110000", "11|000000; 11|000000 skipped 1; 11|110000"}},
 
 	{name: "receive", fill: []int{20, 64}, consumer: true, fates: []string{oneReceive}},
-	{name: "receive on", skip: 2, fill: []int{64, 20, 20}, consumer: true, fates: []string{"011|; 001|"}},
+	{name: "receive on", skip: 3, fill: []int{64, 20, 20}, consumer: true, fates: []string{"011|; 001|"}},
 	{name: "receive cell on", op: "receive on", fill: []int{20, 64, 20}, consumer: true, fates: []string{"011|; 001|"}},
 	{name: "receive word", op: "receive", fill: []int{8, 64}, consumer: true, fates: []string{oneReceive}},
 	{name: "receive word on", op: "receive on", fill: []int{20, 8, 20}, consumer: true, fates: []string{"011|; 001|"}},
