@@ -22,12 +22,12 @@ MR_FAST void mr_prefetch(const void *p, size_t n)
 	while ((i += 64) < n);
 }
 
-/* Decides, when the space up to limit has come back, whether this producer stores into the next line in advance, see mr_fetch_next. */
-MR_SLOW void mr_fetch_for_answers(mr_producer *p, uint64_t limit)
+/* Decides, when space has come back, whether this producer stores into the next line in advance, see mr_fetch_next. */
+MR_SLOW void mr_fetch_for_answers(mr_producer *p)
 {
 	const mr_core *c = &p->h.c;
 	p->fetch_mask = UINT64_MAX;
-	if (c->fetches_next && p->pos - limit <= c->stride + 1 && /* otherwise the consumer is further behind than it keeps space for itself */
+	if (c->fetches_next && p->pos - p->limit <= c->stride + 1 && /* otherwise the consumer is further behind than it keeps space for itself */
 		p->pos - mr_load_rlx(&c->ctl->consumer_position) <= MR_ANSWERING) /* order: D4 rlx, pairs nothing: a hint */
 		p->fetch_mask = c->line_mask;
 }
@@ -44,7 +44,7 @@ MR_SLOW int mr_room(mr_producer *p, uint64_t e)
 			return mr_fail_corrupt("consumer position", p->pos, now);
 		if (mr_ahead(now, p->limit) > 0) {
 			p->limit = now;
-			mr_fetch_for_answers(p, now);
+			mr_fetch_for_answers(p);
 		}
 	}
 	return MR_OK;

@@ -43,7 +43,7 @@ func (e *event) stillArrived(key uint32) bool {
 // pending says whether somebody may be asleep. It is all that the fast path does about waking.
 func (e *event) pending() bool {
 	// order: N1 sc REQUIRED, pairs W1: see there. After a plain-store publish the sleeper's membarrier stands in for the fence (W2).
-	return uint32(e.word.Load()) != 0
+	return uint32(e.word.Load()) != 0 // the arrivals
 }
 
 // notify wakes at least min(n, sleepers) after something was published. It returns the number of wake system calls made.

@@ -41,11 +41,11 @@ func takeEntry(e *entry) {
 	atomicx.StoreRelaxed(&e.length, e.length.Load()) // order: D3 rlx, pairs nothing: what is there
 }
 
-// fetchForAnswers decides, when the space up to limit has come back, whether this producer stores into the next line in advance.
-func (p *Producer) fetchForAnswers(limit uint64) {
+// fetchForAnswers decides, when space has come back, whether this producer stores into the next line in advance.
+func (p *Producer) fetchForAnswers() {
 	c := p.c
 	p.fetchMask = math.MaxUint64
-	if c.fetchesNext && p.pos-limit <= c.giveEvery+1 && // otherwise the consumer is further behind than it keeps space for itself
+	if c.fetchesNext && p.pos-p.limit <= c.giveEvery+1 && // otherwise the consumer is further behind than it keeps space for itself
 		p.pos-c.ctl.consumerPosition.Load() <= answering { // order: D4 rlx, pairs nothing: a hint
 		p.fetchMask = c.fetchMask
 	}

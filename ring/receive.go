@@ -13,8 +13,8 @@ import (
 //
 // A message of a word or two, inline, that an SPSC ring has at once, has a way of its own, without a branch, or a value to keep, for what it does not need: a quarter of a
 // Receive, which is what limits. It is closed by a limit that no message is below, q.words, after one that was waited for, after a Try call that found nothing, and to a
-// consumer that asks for messages ahead; so all that is left of the question whether lines are taken is takeMask. Space is given back there by the position, which the general way may have moved
-// past a stride: then it does it.
+// consumer that asks for messages ahead; so all that is left of the question whether lines are taken is takeMask. Where it gives space back its position is a multiple of the
+// stride; the general way may go past one, and gives it back there.
 
 // Receive copies the next message into buf and releases it, as one step: before it the message is in the ring, after it it has been received.
 //

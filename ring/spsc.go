@@ -48,7 +48,7 @@ func (p *Producer) room(e uint64) error {
 		}
 		if int64(now-p.limit) > 0 {
 			p.limit = now
-			p.fetchForAnswers(now)
+			p.fetchForAnswers()
 		}
 	}
 	return nil
