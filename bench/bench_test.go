@@ -86,13 +86,14 @@ func BenchmarkFloor(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	var d time.Duration
+	var m measure.Moment
 	for b.Loop() {
-		if d, err = f.Measure(); err != nil {
+		if m, err = f.Measure(); err != nil {
 			b.Fatal(err)
 		}
 	}
-	b.ReportMetric(float64(d), "ns/op")
+	b.ReportMetric(float64(m.Trip), "ns/op")
+	b.ReportMetric(m.Width, "instructions/cycle")
 	if err := f.Close(); err != nil {
 		b.Error(err)
 	}

@@ -19,10 +19,13 @@ type Summary struct {
 	Median         float64
 	Low, High      float64
 	Runs, NearRuns int
+	Counted        string  // which runs count when near ones are too few
+	Shared         float64 // median of the runs on shared cores, if there are enough
 	Ratio          float64 // median over the rounds of the best peer's figure by this one's: above 1 it is faster; 0: there is no peer
 	OfYardstick    float64 // the same with the row's yardstick
 	Tail           float64 // median of the p99.9, in a row about latency
 	OfClock        float64 // median over the rounds of the clock's p99.9 by this one's
+	OfFloor        float64 // of a round trip: median of how often a line would have made its way meanwhile
 }
 
 // yardsticks are no peers: they keep no promises. A row is held against the first that it has.
@@ -56,28 +59,57 @@ func bestPeer(cells []Summary) (best string) {
 	return best
 }
 
-// ratio is the median over the rounds of what others took by what these took; of near runs, if there are enough.
+// ratio is the median of what others took by what these took: each run by that one of the others in the same state that was nearest to it.
 func ratio(these, others []*Run, unit string) float64 {
-	var near, all []float64
-	for i := range min(len(these), len(others)) {
-		r := others[i].Values[unit] / these[i].Values[unit]
-		all = append(all, r)
-		if these[i].State == "near" && others[i].State == "near" {
-			near = append(near, r)
+	var v []float64
+	for _, states := range counted {
+		a, b := in(these, states), in(others, states)
+		if len(a) < enough || len(b) < enough {
+			continue
 		}
+		for _, r := range a {
+			if n := nearest(r, b); n != nil {
+				v = append(v, n.Values[unit]/r.Values[unit])
+			}
+		}
+		slices.Sort(v)
+		return median(v)
 	}
-	if len(near) >= enough {
-		all = near
+	for i := range min(len(these), len(others)) {
+		v = append(v, others[i].Values[unit]/these[i].Values[unit])
 	}
-	if len(all) == 0 {
+	if len(v) == 0 {
 		return 0
 	}
-	slices.Sort(all)
-	return median(all)
+	slices.Sort(v)
+	return median(v)
 }
 
-// enough near runs to speak of near only.
+// nearest returns the run of others in the state of r that is the fewest rounds away from it, or nothing.
+func nearest(r *Run, others []*Run) (n *Run) {
+	for _, o := range others {
+		if o.State == r.State && (n == nil || max(o.round-r.round, r.round-o.round) < max(n.round-r.round, r.round-n.round)) {
+			n = o
+		}
+	}
+	return n
+}
+
+// enough runs to speak of them only.
 const enough = 5
+
+// counted says which runs count: near ones on cores that nobody shares if there are enough, near ones, otherwise all.
+var counted = [][]string{{"near"}, {"near", "shared"}}
+
+// in returns the runs that are in one of some states.
+func in(runs []*Run, states []string) (v []*Run) {
+	for _, r := range runs {
+		if slices.Contains(states, r.State) {
+			v = append(v, r)
+		}
+	}
+	return v
+}
 
 // Summarize gathers the runs of each row, near ones only where there are enough of them, in the order of the file.
 func Summarize(runs []Run) (rows []string, cells map[string][]Summary) {
@@ -93,6 +125,7 @@ func Summarize(runs []Run) (rows []string, cells map[string][]Summary) {
 		if values[row][m] == nil {
 			order[row] = append(order[row], m)
 		}
+		r.round = len(values[row][m])
 		values[row][m] = append(values[row][m], r)
 	}
 	cells = map[string][]Summary{}
@@ -112,28 +145,50 @@ func Summarize(runs []Run) (rows []string, cells map[string][]Summary) {
 }
 
 func summarize(name string, runs []*Run) Summary {
-	s := Summary{Mech: name, Runs: len(runs)}
-	for _, r := range runs {
-		if r.State == "near" {
-			s.NearRuns++
-		}
-	}
+	near, shared := in(runs, counted[0]), in(runs, []string{"shared"})
+	s := Summary{Mech: name, Runs: len(runs), NearRuns: len(near)}
 	for _, s.Unit = range units {
 		if _, ok := runs[0].Values[s.Unit]; ok {
 			break
 		}
 	}
-	var v, tail []float64
+	if len(shared) >= enough {
+		s.Shared = median(sorted(shared, s.Unit))
+	}
+	if len(near) < enough {
+		near, s.Counted = in(runs, counted[1]), ", with shared ones"
+	}
+	if len(near) < enough {
+		near, s.Counted = runs, ", all shown"
+	}
+	v := sorted(near, s.Unit)
+	s.Median, s.Low, s.High, s.Tail = median(v), v[0], v[len(v)-1], median(sorted(near, tailUnit))
+	if trips := floorTimes(near, s.Unit); len(trips) > 0 && strings.HasPrefix(near[0].Row(), roundTrips) {
+		s.OfFloor = median(trips)
+	}
+	return s
+}
+
+// roundTrips begins the names of the rows whose figures are held against the round trip of a line.
+const roundTrips = "RoundTrip"
+
+// floorTimes returns the figures as multiples of the floors of their runs.
+func floorTimes(runs []*Run, unit string) (v []float64) {
 	for _, r := range runs {
-		if s.NearRuns < enough || r.State == "near" {
-			v = append(v, r.Values[s.Unit])
-			tail = append(tail, r.Values[tailUnit])
+		if f := r.floors(); f[0] > 0 {
+			v = append(v, r.Values[unit]/((f[0]+f[1])/2))
 		}
 	}
 	slices.Sort(v)
-	slices.Sort(tail)
-	s.Median, s.Low, s.High, s.Tail = median(v), v[0], v[len(v)-1], median(tail)
-	return s
+	return v
+}
+
+func sorted(runs []*Run, unit string) (v []float64) {
+	for _, r := range runs {
+		v = append(v, r.Values[unit])
+	}
+	slices.Sort(v)
+	return v
 }
 
 // tailUnit is the unit of the far end of a distribution.
@@ -151,7 +206,11 @@ func Report(out io.Writer, runs []Run, rest []string) error {
 	fmt.Fprintf(&b, "    floor: %s\n", split)
 	rows, cells := Summarize(runs)
 	for _, row := range rows {
-		head := []string{row, "median", "spread", "near runs", "times " + cmp.Or(bestPeer(cells[row]), "a peer")}
+		head := []string{row, "median", "spread", "near runs"}
+		if split.Alone > 0 {
+			head = append(head, "shared")
+		}
+		head = append(head, "times "+cmp.Or(bestPeer(cells[row]), "a peer"))
 		yard, latency := yardstick(cells[row]), slices.ContainsFunc(cells[row], func(c Summary) bool { return c.Mech == clock })
 		if yard != "" {
 			head = append(head, "times "+yard)
@@ -159,19 +218,29 @@ func Report(out io.Writer, runs []Run, rest []string) error {
 		if latency {
 			head = append(head, "p99.9", "times clock")
 		}
+		trips := slices.ContainsFunc(cells[row], func(c Summary) bool { return c.OfFloor > 0 })
+		if trips {
+			head = append(head, "lines")
+		}
 		fmt.Fprintf(&b, "\n| %s |\n|---%s|\n", strings.Join(head, " | "), strings.Repeat("|---:", len(head)-1))
 		for _, c := range cells[row] {
-			mark := ""
-			if c.NearRuns < enough {
-				mark = ", all shown"
-			}
 			line := []string{c.Mech, figure(c.Median, c.Unit), figure(c.Low, c.Unit) + " to " + figure(c.High, c.Unit),
-				fmt.Sprintf("%d of %d%s", c.NearRuns, c.Runs, mark), times(c.Ratio)}
+				fmt.Sprintf("%d of %d%s", c.NearRuns, c.Runs, c.Counted)}
+			switch {
+			case c.Shared > 0:
+				line = append(line, figure(c.Shared, c.Unit))
+			case split.Alone > 0:
+				line = append(line, "")
+			}
+			line = append(line, times(c.Ratio))
 			if yard != "" {
 				line = append(line, times(c.OfYardstick))
 			}
 			if latency {
 				line = append(line, figure(c.Tail, tailUnit), times(c.OfClock))
+			}
+			if trips {
+				line = append(line, times(c.OfFloor))
 			}
 			fmt.Fprintf(&b, "| %s |\n", strings.Join(line, " | "))
 		}

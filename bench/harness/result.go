@@ -22,13 +22,17 @@ type Run struct {
 	Name   string
 	Line   string             // as it is in the file
 	Values map[string]float64 // by unit
-	State  string             // close, near, far: both floors; mixed; disturbed
+	State  string             // close, near, far: both floors; shared: near, but on shared cores; mixed; disturbed
+	round  int                // of its mechanism on its row
 }
 
 // Floors are the two of a run.
 func (r *Run) floors() [2]float64 {
 	return [2]float64{r.Values["floor-before-ns"], r.Values["floor-after-ns"]}
 }
+
+// width is how wide the narrower of both cores was, before or after the run, whichever is less; 0 in a file from before that was measured.
+func (r *Run) width() float64 { return min(r.Values["width-before"], r.Values["width-after"]) }
 
 // Row and Mech are the parts of the name.
 func (r *Run) Row() string {
@@ -67,6 +71,7 @@ type Split struct {
 	CloseBelow       float64
 	NearBelow        float64 // infinite: there is no far group
 	Share            float64 // of the near floors
+	Alone            float64 // the least width of runs whose cores nobody shared; 0: that was not measured
 }
 
 func (s Split) String() string {
@@ -79,6 +84,9 @@ func (s Split) String() string {
 	} else {
 		fmt.Fprintf(&b, "near below %.0f ns (median %.0f, %.0f %%), far above (median %.0f)", s.NearBelow, s.Near, 100*s.Share, s.Far)
 	}
+	if s.Alone > 0 {
+		fmt.Fprintf(&b, "; cores shared below %.1f instructions per cycle", s.Alone)
+	}
 	return b.String()
 }
 
@@ -86,6 +94,9 @@ const (
 	apart = 1.6  // how many times as large the floor of another state is: less is noise
 	rare  = 0.15 // a lower state with a smaller share is an exception ("close"), and the next one is what near means
 )
+
+// narrow is the part of the width of a core alone below which somebody shares it. It is two thirds then; what is alone differs by a few percent.
+const narrow = 0.85
 
 // disturbed is the part of the time, in percent, that the workers may wait for their cores. Go's monitor thread takes one percent from a goroutine that
 // spins; a program that wants one of the two cores takes a quarter of both.
@@ -122,10 +133,21 @@ func Tag(runs []Run) Split {
 		s.NearBelow = math.Sqrt(math.Exp(median(near)) * s.Far)
 	}
 	s.Near, s.Share = math.Exp(median(near)), float64(len(near))/float64(len(floors))
+	s.Alone = narrow * widest(runs)
 	for i := range runs {
 		runs[i].State = s.state(&runs[i])
 	}
 	return s
+}
+
+// widest is the width of a core alone: the most that was measured, but for one run in a hundred, of which the processor changed its speed meanwhile.
+func widest(runs []Run) float64 {
+	var w []float64
+	for i := range runs {
+		w = append(w, runs[i].width())
+	}
+	slices.Sort(w)
+	return w[len(w)*99/100]
 }
 
 func (s *Split) state(r *Run) string {
@@ -144,6 +166,8 @@ func (s *Split) state(r *Run) string {
 		return "disturbed"
 	case before != of(f[1]):
 		return "mixed"
+	case before == "near" && r.width() < s.Alone:
+		return "shared"
 	default:
 		return before
 	}

@@ -60,6 +60,56 @@ func TestFloorsThatDifferAreMixedAndDelaysDisturb(t *testing.T) {
 	require.Equal(t, []string{"mixed", "disturbed", "far", "far"}, states(runs))
 }
 
+// A core whose other hardware thread is at work executes two thirds of what it does alone. That is no state of runs that are far, and none in a file without widths.
+func TestNarrowCoresAreShared(t *testing.T) {
+	runs := runsWith(120, 121, 122, 480, 481)
+	for i, width := range []float64{4.5, 3, 4.4, 4.5, 3} {
+		runs[i].Values["width-before"], runs[i].Values["width-after"] = 4.5, width
+	}
+	require.Contains(t, Tag(runs).String(), "shared below 3.8")
+	require.Equal(t, []string{"near", "shared", "near", "far", "far"}, states(runs))
+	runs = runsWith(120, 121)
+	require.NotContains(t, Tag(runs).String(), "shared")
+	require.Equal(t, []string{"near", "near"}, states(runs))
+}
+
+// Runs on shared cores count where there are too few others, and have a median of their own where there are enough of them.
+func TestSharedRunsCountApart(t *testing.T) {
+	var runs []Run
+	for i := range 10 {
+		r := Run{Name: "BenchmarkA/mech=b", State: "near", Values: map[string]float64{"ns/op": float64(i)}}
+		if i >= enough {
+			r.State, r.Values["ns/op"] = "shared", 100
+		}
+		runs = append(runs, r)
+	}
+	_, cells := Summarize(runs)
+	require.Equal(t, []Summary{{Mech: "b", Unit: "ns/op", Median: 2, Low: 0, High: 4, Runs: 10, NearRuns: 5, Shared: 100, Ratio: 1}}, cells["A"])
+	_, cells = Summarize(runs[1:])
+	require.Equal(t, []Summary{{Mech: "b", Unit: "ns/op", Median: 100, Low: 1, High: 100, Runs: 9, NearRuns: 4, Counted: ", with shared ones", Shared: 100, Ratio: 1}}, cells["A"])
+}
+
+// A run is compared with the nearest one in its own state, whatever was in its own round.
+func TestRatioIsTakenBetweenRunsInOneState(t *testing.T) {
+	var runs []Run
+	for i := range 12 {
+		for m, ns := range map[string]float64{"millrace-spsc": 2, "good": 6} {
+			r := Run{Name: "BenchmarkA/mech=" + m, State: "near", Values: map[string]float64{"ns/op": ns + float64(i)/1000}}
+			if alone := i%2 == 0; alone != (m == "good") { // never both in one round
+				r.State, r.Values["ns/op"] = "shared", 50
+			}
+			runs = append(runs, r)
+		}
+	}
+	_, cells := Summarize(runs)
+	require.Len(t, cells["A"], 2)
+	for _, c := range cells["A"] {
+		if c.Mech == "millrace-spsc" {
+			require.InDelta(t, 3, c.Ratio, 0.01)
+		}
+	}
+}
+
 func TestReadKeepsEverything(t *testing.T) {
 	const file = "cpu: x\nBenchmarkA/size=8/mech=b 100 12.5 ns/op 3 %delayed\n# BenchmarkA/size=8/mech=c: not installed: d\n"
 	runs, rest, err := Read(strings.NewReader(file))
@@ -103,6 +153,23 @@ func TestRatioIsTakenRoundByRound(t *testing.T) {
 	var b strings.Builder
 	require.NoError(t, Report(&b, runs, nil))
 	require.Contains(t, b.String(), "times good")
+}
+
+// A round trip is held against the floors before and after it.
+func TestRoundTripsAreCountedInLines(t *testing.T) {
+	var runs []Run
+	for i := range 5 {
+		runs = append(runs, Run{Name: "BenchmarkRoundTrip/size=8/mech=b", State: "near", Values: map[string]float64{"ns/op": 150 * float64(1+i),
+			"floor-before-ns": 110 * float64(1+i), "floor-after-ns": 90 * float64(1+i)}})
+	}
+	_, cells := Summarize(runs)
+	require.InDelta(t, 1.5, cells["RoundTrip/size=8"][0].OfFloor, 1e-9)
+	var b strings.Builder
+	require.NoError(t, Report(&b, runs, nil))
+	require.Contains(t, b.String(), "| lines |")
+	runs[0].Name = "BenchmarkX/mech=b"
+	_, cells = Summarize(runs[:1])
+	require.Zero(t, cells["X"][0].OfFloor)
 }
 
 func TestPlanHasEachRowOnce(t *testing.T) {

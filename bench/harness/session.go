@@ -245,10 +245,11 @@ func (s *Session) failed(cell string, err error) error {
 func Cell(row, name string) string { return "Benchmark" + row + "/mech=" + name }
 
 // line is one run as go test -bench writes it, so that benchstat reads it.
-func line(cell string, a mech.Args, res Result, before, after time.Duration) string {
+func line(cell string, a mech.Args, res Result, before, after measure.Moment) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %d", cell, a.Count)
-	values := append(res.Values(&a), Value{float64(before), "floor-before-ns"}, Value{float64(after), "floor-after-ns"})
+	values := append(res.Values(&a), Value{float64(before.Trip), "floor-before-ns"}, Value{float64(after.Trip), "floor-after-ns"},
+		Value{before.Width, "width-before"}, Value{after.Width, "width-after"})
 	for _, v := range values {
 		fmt.Fprintf(&b, " %.4g %s", v.Value, v.Unit)
 	}

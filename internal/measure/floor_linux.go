@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"slices"
@@ -41,10 +42,16 @@ const (
 	quitFloor    = ^uint64(0)
 )
 
-// Measure returns the median of a round trip. The other end sleeps before and after it.
-func (f *Floor) Measure() (time.Duration, error) {
+// Moment is what the two cores can do at one moment.
+type Moment struct {
+	Trip  time.Duration // the median of a round trip of a line
+	Width float64       // of the narrower core
+}
+
+// Measure measures a moment. The other end sleeps before and after it.
+func (f *Floor) Measure() (Moment, error) {
 	type result struct {
-		median time.Duration
+		moment Moment
 		err    error
 	}
 	done := make(chan result)
@@ -53,17 +60,25 @@ func (f *Floor) Measure() (time.Duration, error) {
 			done <- result{err: err}
 			return
 		}
-		median, err := f.bounce()
-		done <- result{median, err}
+		moment, err := f.moment()
+		done <- result{moment, err}
 	}()
 	r := <-done
-	return r.median, r.err
+	return r.moment, r.err
+}
+
+// moment measures the width of this core, then of the other one, then the way between them.
+func (f *Floor) moment() (m Moment, err error) {
+	m.Width = Width()
+	if _, err := f.start.Write([]byte{1}); err != nil {
+		return m, err
+	}
+	m.Trip, err = f.bounce()
+	m.Width = min(m.Width, math.Float64frombits(f.page.width.Load()))
+	return m, err
 }
 
 func (f *Floor) bounce() (time.Duration, error) {
-	if _, err := f.start.Write([]byte{1}); err != nil {
-		return 0, err
-	}
 	deadline := Now() + int64(10*time.Second)
 	trip := func() error {
 		f.at++
@@ -118,6 +133,7 @@ func ServeFloor(dir string, core int) error {
 		} else if err != nil {
 			return err
 		}
+		page.width.Store(math.Float64bits(Width()))
 		last := page.pong.Load()
 		for i := 1; ; i++ {
 			if i%(1<<24) == 0 && os.Getppid() != parent {
@@ -134,6 +150,43 @@ func ServeFloor(dir string, core int) error {
 		}
 	}
 }
+
+// Width measures how many instructions per cycle this core executes when none waits for another. A core whose other hardware thread works for another virtual
+// machine has some two thirds of what it has alone, and everything takes as much longer that instructions limit. Nothing else tells of that from inside:
+// what waits, for memory or for the instruction before, takes as long as ever.
+func Width() float64 {
+	const (
+		chain, latency = 8000, 3          // multiplications, and cycles that each waits for the one before, on all that is 64 bits wide and not very old
+		turns, each    = 2 * chain, 6 + 3 // of a loop, and instructions in it
+	)
+	samples := make([]float64, 9)
+	for i := range samples {
+		start := Now()
+		x := uint64(start)
+		for range chain {
+			x *= 0x9E3779B97F4A7C15
+		}
+		between := Now()
+		var a, b, c, d, e, f uint64
+		for range turns {
+			a += 3
+			b += 5
+			c += 7
+			d += 11
+			e += 13
+			f += 17
+		}
+		end := Now()
+		kept = x + a + b + c + d + e + f
+		cycles := float64(end-between) / float64(between-start) * chain * latency
+		samples[i] = turns * each / cycles
+	}
+	slices.Sort(samples)
+	return samples[len(samples)/2]
+}
+
+// kept is what the compiler must believe that somebody needs.
+var kept uint64
 
 // Copy measures how long memory takes to be copied once, from and to memory that is warm, as far as it fits.
 func Copy(size int) time.Duration {

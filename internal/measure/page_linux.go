@@ -24,7 +24,8 @@ type Page struct {
 	ping     atomic.Uint64
 	_        [120]byte
 	pong     atomic.Uint64
-	_        [632]byte
+	width    atomic.Uint64 // of the core of the floor's other end, as a float64
+	_        [624]byte
 	Workers  [MaxWorkers]Worker
 }
 

@@ -64,8 +64,8 @@ type session struct {
 }
 
 func (s *session) floor(f *measure.Floor) error {
-	d, err := f.Measure()
-	s.result.FloorNS = append(s.result.FloorNS, d.Nanoseconds())
+	m, err := f.Measure()
+	s.result.FloorNS = append(s.result.FloorNS, m.Trip.Nanoseconds())
 	return errors.Join(err, s.ctx.Err())
 }
 
