@@ -26,16 +26,23 @@ if printf '%s\n' "${clients[@]}" | grep -Eq -- "$mechs"; then
 fi
 
 "$dir/new" run -ref "$dir/old" "${inC[@]}" -rounds "$rounds" -rows "$rows" -mechs "$mechs" -o "$dir/all.txt"
-"$dir/new" near "$dir/all.txt" >"$dir/near.txt"
-for only in near all; do
-	grep '^Benchmark' "$dir/$only.txt" | grep '@ref ' | sed 's/@ref / /' >"$dir/$only-old.txt" || true
-	grep '^Benchmark' "$dir/$only.txt" | grep -v '@ref ' >"$dir/$only-new.txt" || true
-done
-which=near
-enough() { cut -d' ' -f1 "$1" | sort | uniq -c | awk '$1 >= 6' | wc -l; } # rows with six runs
-if [ "$(enough "$dir/near-old.txt")" -lt "$(cut -d' ' -f1 "$dir/all-old.txt" | sort -u | wc -l)" ]; then
-	echo "fewer than six runs of some row were undisturbed and near: all of them are compared, and say little; more ROUNDS may help"
-	which=all
-fi
 grep -v '^#\|^Benchmark' "$dir/all.txt"
-cd bench && go tool -modfile=../internal/tools/lint/go.mod benchstat -filter '.unit:(ns/op OR p50-ns OR p99-ns)' "$ref=$dir/$which-old.txt" "here=$dir/$which-new.txt"
+
+# compare STATE...: the runs in those states, if there are six of each mechanism in each row.
+cells=$(grep '^Benchmark' "$dir/all.txt" | cut -d' ' -f1 | sort -u | wc -l)
+compare() {
+	"$dir/new" runs "$dir/all.txt" "$@" | grep '^Benchmark' >"$dir/some.txt" || true
+	[ "$(cut -d' ' -f1 "$dir/some.txt" | sort | uniq -c | awk '$1 >= 6' | wc -l)" = "$cells" ] || return 1
+	grep '@ref ' "$dir/some.txt" | sed 's/@ref / /' >"$dir/was.txt"
+	grep -v '@ref ' "$dir/some.txt" >"$dir/is.txt"
+	echo "runs that were $*:"
+	(cd bench && go tool -modfile=../internal/tools/lint/go.mod benchstat -filter '.unit:(ns/op OR p50-ns OR p99-ns)' "$ref=$dir/was.txt" "here=$dir/is.txt")
+}
+shown=
+for state in near shared; do
+	if compare "$state"; then shown=1; fi
+done
+if [ -z "$shown" ] && ! compare near shared; then
+	echo "fewer than six runs of some row were near and undisturbed: all of them are compared, and say little; more ROUNDS may help"
+	compare near shared mixed close far disturbed
+fi

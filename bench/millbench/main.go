@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"time"
 
@@ -23,7 +24,7 @@ func main() {
 	}
 }
 
-var errUsage = errors.New("want run, plan, report FILE, near FILE, plot FILE DIRECTORY; millbench run -h has the flags")
+var errUsage = errors.New("want run, plan, report FILE, runs FILE STATE..., plot FILE DIRECTORY; millbench run -h has the flags")
 
 func run(args []string) error {
 	if len(args) == 0 {
@@ -42,8 +43,8 @@ func run(args []string) error {
 		return session(args)
 	case verb == "report" && len(args) == 1:
 		return withRuns(args[0], func(runs []harness.Run, rest []string) error { return harness.Report(os.Stdout, runs, rest) })
-	case verb == "near" && len(args) == 1:
-		return withRuns(args[0], near)
+	case verb == "runs" && len(args) > 1:
+		return withRuns(args[0], func(runs []harness.Run, rest []string) error { return printRuns(runs, rest, args[1:]) })
 	case verb == "plot" && len(args) == 2:
 		return withRuns(args[0], func(runs []harness.Run, rest []string) error { return plot(args[1], runs, rest) })
 	case verb == "plan":
@@ -70,14 +71,14 @@ func withRuns(path string, do func([]harness.Run, []string) error) error {
 // timeout ends a run that does not come to an end: most spinning queues crawl when there are more threads than cores.
 const timeout = 5 * time.Second
 
-// near prints the runs that may be compared, for benchstat.
-func near(runs []harness.Run, rest []string) error {
+// printRuns prints the runs in some states, which may be compared, for benchstat.
+func printRuns(runs []harness.Run, rest, states []string) error {
 	harness.Tag(runs)
 	for _, l := range rest {
 		fmt.Println(l)
 	}
 	for _, r := range runs {
-		if r.State == "near" {
+		if slices.Contains(states, r.State) {
 			fmt.Println(r.Line)
 		}
 	}
