@@ -187,7 +187,7 @@ MR_SLOW void mr_core_init(mr_core *c, uint8_t *mem, const struct millrace_header
 	c->near = mr_max(c->stride / 2, held - held / 4);
 	c->far = mr_max(c->stride, held);
 	c->take_lines = mr_shared_is_slow() && h->slots * (h->entry_stride + h->slot_size) <= MR_TAKE_MOST;
-	c->fetches_next = c->take_lines && c->kind == MR_SPSC && c->slot_size <= c->beside;
+	c->fetches_next = c->take_lines && c->kind == MR_SPSC && c->slot_size <= c->inline_size;
 	c->policy = h->policy;
 	c->participants = h->participants;
 	c->ctl = (struct millrace_control *)(void *)(mem + MILLRACE_CONTROL_OFFSET);

@@ -102,6 +102,9 @@ struct mr_consumer {
 	bool dry;            /* a call that only tries found nothing, and no message has come since */
 	uint64_t dries;      /* and how often there was nothing since then */
 	unsigned gap, slip;  /* pauses between two looks of a watch of an SPSC ring, and of a slip */
+	unsigned tight;      /* SPSC: so many looks of a watch have none */
+	unsigned answer, answer_most; /* SPSC: how long to hold off the first look for an answer, in turns of mr_delay, and at most; */
+	uint64_t awaited;    /* the position behind the last message that was waited for */
 	uint64_t run_end;    /* SPSC: end of the run that pos is in, or not above pos */
 	uint64_t run_length; /* SPSC: bytes of each message of that run */
 	uint64_t most;       /* bytes that a message may have to be leased; while an array is received, those of a cell */

@@ -13,7 +13,10 @@
 enum {
 	MR_WATCH_LOOKS = 128, /* looks at one word before anything else is tried, twice as many in an MPMC ring, */
 	MR_WATCH_APART = 40,  /* so many nanoseconds apart in an SPSC ring, which makes four or five of the time that an answer takes, see mr_watch, */
+	MR_WATCH_TIGHT = 128, /* but for the first ones for messages of two lines, */
 	MR_LOOK_APART = 16,   /* and in an MPMC ring */
+	MR_ANSWER_MOST = 56,  /* turns of mr_delay before the first look for an answer, at most: some 45 ns, */
+	MR_ANSWER_STEP = 16,  /* and how many more after a look that was too early; one fewer after each that was not */
 	MR_SPIN_HOT = 32,     /* attempts without a pause, in an MPMC ring with the one above: on some processors one takes half as long as the news */
 	MR_SPIN_CLOSE = 64,   /* attempts that follow each other closely */
 	MR_SPIN_LOOK = 16,    /* attempts between two looks at the clock, behind those */
@@ -144,6 +147,10 @@ MR_FAST void mr_keep_distance(mr_handle *h, bool close)
  *
  * The looks are apart, and few, so that the processor learns at which of them a message comes, as answers do after always the same time. It then executes what
  * follows while the line is on its way, instead of expecting each look to be in vain.
+ *
+ * A look that is too early takes the line, which the producer has fetched in advance (mr_fetch_next), away from it: then the message waits for its line, once there and once
+ * back. So one that is expected to be an answer, since those before it were waited for, is first looked for when it should be there, see mr_await_answer. That time is learned.
+ * Of a message of two lines the second one is on its way meanwhile, and looks that follow each other closely are best.
  */
 MR_SLOW bool mr_watch(mr_consumer *q)
 {
@@ -152,6 +159,9 @@ MR_SLOW bool mr_watch(mr_consumer *q)
 	const uint64_t want = c->kind == MR_SPSC ? mr_spsc_word(q->pos + 1, 0) : mr_ready_word(q->pos + 1, 0);
 	if (q->h.alone)
 		return false;
+	if (q->answer > 0 || q->awaited == q->pos)
+		q->answer = q->answer + MR_ANSWER_STEP < q->answer_most ? q->answer + MR_ANSWER_STEP : q->answer_most;
+	q->awaited = q->pos + 1;
 	q->dries++;
 	const bool to_write = q->rivals == 0;
 	if (q->rivals > 0)
@@ -159,14 +169,14 @@ MR_SLOW bool mr_watch(mr_consumer *q)
 	for (unsigned i = 0; i < q->h.distance; i++)
 		mr_pause();
 	const uint64_t was = mr_load_acq(word); /* order: D1 acq, pairs S4; C2 acq, pairs P6 */
-	const unsigned looks = c->kind == MR_SPSC ? MR_WATCH_LOOKS : 2 * MR_WATCH_LOOKS;
+	const unsigned looks = c->kind == MR_SPSC ? MR_WATCH_LOOKS + q->tight : 2 * MR_WATCH_LOOKS;
 	for (unsigned i = 0; i < looks; i++) {
 		if (c->kind == MR_MPMC && i > 0) {
 			for (unsigned j = 0; j < q->h.apart; j++)
 				mr_pause();
 			if (to_write)
 				mr_prefetch_write(word);
-		} else if (i > 0) {
+		} else if (i > q->tight) {
 			for (unsigned j = 0; j < q->gap; j++)
 				mr_pause();
 		}
@@ -183,6 +193,13 @@ MR_SLOW bool mr_watch(mr_consumer *q)
 	}
 	q->h.distance = 0;
 	return false;
+}
+
+/* Holds off the first look for an answer. */
+MR_SLOW void mr_await_answer(mr_consumer *q)
+{
+	mr_delay(q->answer);
+	q->answer--;
 }
 
 /* Waits until position is far ahead of from, when it is near, and as long as it moves. It returns how often it looked again. */
@@ -250,6 +267,10 @@ MR_SLOW void mr_pace(mr_consumer *q)
 	q->slipped = q->pos;
 	q->gap = mr_pauses(MR_WATCH_APART);
 	q->slip = mr_slip_pauses(&q->h.c);
+	if (q->h.c.fetches_next && q->h.c.slot_size <= q->h.c.beside)
+		q->answer_most = MR_ANSWER_MOST;
+	else if (q->h.c.fetches_next)
+		q->tight = MR_WATCH_TIGHT;
 }
 
 /* Learns from a spin whether it paid. */

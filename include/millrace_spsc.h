@@ -118,16 +118,20 @@ MR_SLOW int mr_spsc_send_slow(mr_producer *p, const void *data, uint64_t n, bool
 }
 
 /*
- * Stores into the line of the next slot when it is the producer's own, into a word that is stored again with the next message. A message that nobody takes leaves
- * its line shared, and an answer would wait for that; now there is nothing to do. In a stream there is: it is left out there, from the first time on that the
- * producer gets space and the consumer is not right behind it.
+ * Stores into the lines of the next slot when it is the producer's own, into words that are stored again with the next message, if it has n bytes, too. A message that
+ * nobody takes leaves its lines shared, and an answer would wait for that; now there is nothing to do. In a stream there is: it is left out there, from the first
+ * time on that the producer gets space and the consumer is not right behind it. A consumer that looked for the answer too early would take the lines away again: see mr_watch.
  */
-MR_FAST void mr_fetch_next(mr_producer *p)
+MR_FAST void mr_fetch_next(mr_producer *p, uint64_t n)
 {
 	const mr_core *c = &p->h.c;
 	const uint64_t next = p->pos + 1;
-	if ((next & p->fetch_mask) == 0 && next - p->limit < c->slots)
-		mr_store_rlx(&mr_entry(c, next)->length, 0); /* order: S3 rlx, pairs nothing: stored again before S4 */
+	if ((next & p->fetch_mask) == 0 && next - p->limit < c->slots) {
+		struct millrace_entry *e = mr_entry(c, next);
+		mr_store_rlx(&e->length, 0); /* order: S3 rlx, pairs nothing: stored again before S4 */
+		if (n > c->beside)
+			*(volatile uint8_t *)((uint8_t *)e + MILLRACE_ENTRY_SIZE + n - 1) = 0;
+	}
 }
 
 /* Sends one message, S1..S6. Coarse: who may wait gets its space a stride at a time. */
@@ -136,7 +140,7 @@ MR_FAST int mr_spsc_send(mr_producer *p, const void *data, uint64_t n, bool coar
 	if (mr_unlikely(n > p->h.c.slot_size || p->pos + 1 - p->limit > p->h.c.slots))
 		return mr_spsc_send_slow(p, data, n, coarse);
 	mr_spsc_put(p, data, n, 1, p->h.fenced);
-	mr_fetch_next(p);
+	mr_fetch_next(p, n);
 	mr_spsc_committed(p, p->pos + 1, 1);
 	return MR_OK;
 }

@@ -37,8 +37,11 @@ type Consumer struct {
 	slipped uint64 // where it was looked how far the producers are: the last slip
 	dries   uint64 // times that there was nothing since
 	gap     int    // pauses between two looks of a watch,
+	tight   int    // of which so many have none,
 	slips   int    // and of a slip
 	rivals  int    // MPMC: spins for which other consumers are expected to be after the same messages
+
+	answer, answerMost int // SPSC: how long to hold off the first look for an answer, in turns of atomicx.Delay, and at most
 
 	follow    bool
 	grace     time.Duration

@@ -226,7 +226,7 @@ func newCore(mem []byte, h layout.Header, k keeper) *core {
 		c.ahead = c.aheadOf()
 	}
 	c.beside = min(c.inline, lineSize-layout.EntrySize)
-	c.fetchesNext = c.takeLines && c.kind == SPSC && c.slotSize <= c.beside
+	c.fetchesNext = c.takeLines && c.kind == SPSC && c.slotSize <= c.inline
 	c.setMasks()
 	c.span = spanOf(c.stride, c.slotSize, c.slots)
 	c.entriesEnd = unsafe.Add(c.entries, c.slots*c.stride)

@@ -18,9 +18,10 @@ import (
 // that is one that was waited for as the one before it was; a consumer that waits now and then is only faster than its producer, which lines that it does not
 // take would make slower still.
 //
-// A message that nobody takes leaves its line shared, and an answer waits for that. The producer of an SPSC ring whose messages lie in one line with their
-// words so stores into the next one when it has sent a message, while it has nothing to do, into a word that it stores again with that message. In a stream it has
-// to do: there it does not, from the first time on that it gets space and the consumer is not right behind it.
+// A message that nobody takes leaves its lines shared, and an answer waits for that. The producer of an SPSC ring whose messages lie behind their words, in one line
+// or two, so stores into the next one when it has sent a message, while it has nothing to do, into words that it stores again with that message. In a stream it has
+// to do: there it does not, from the first time on that it gets space and the consumer is not right behind it. A consumer that looked for the answer
+// too early would take the lines away again: see watch.
 //
 // Invariant: in an SPSC ring D1 made the slot the consumer's and D4 gives it back, in an MPMC ring C4 or L2 and C5 or L3; in between nobody else writes to it, and
 // nothing changes. The next slot is the producer's own: S1 has seen it given back.
@@ -39,6 +40,15 @@ const lineSize = 64
 // takeEntry takes the line of an entry for this core.
 func takeEntry(e *entry) {
 	atomicx.StoreRelaxed(&e.length, e.length.Load()) // order: D3 rlx, pairs nothing: what is there
+}
+
+// fetch stores into the lines of a message of n bytes at position p, inline, which is sent next.
+func (c *core) fetch(p, n uint64) {
+	e := c.entry(p)
+	atomicx.StoreRelaxed(&e.length, 0) // order: S3 rlx, pairs nothing: stored again before S4
+	if n > c.beside {
+		*(*uint64)(unsafe.Add(unsafe.Pointer(e), layout.EntrySize+n-wordSize)) = 0
+	}
 }
 
 // fetchForAnswers decides, when space has come back, whether this producer stores into the next line in advance.

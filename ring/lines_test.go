@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -17,6 +18,8 @@ import (
 	"unsafe"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/cd1900cf/millrace/internal/layout"
 )
 
 // A consumer that takes the lines of messages for its core changes nothing there, and writes to nothing beside them. Properties: whatever the sizes of slots and messages, one
@@ -200,15 +203,18 @@ func TestAhead(t *testing.T) {
 // A producer stores into the next slot in advance only when it is its own. Properties: in a ring that is full, or was, every message is received as it was sent; an
 // observer that looks meanwhile sees them so, too.
 func TestNextLineInAdvance(t *testing.T) {
-	for _, stride := range []uint64{1, 2} { // entries in a line
-		r, err := NewHeap(Options{Kind: SPSC, Slots: 8, SlotSize: 16})
+	for _, x := range []struct {
+		size   int
+		stride uint64 // entries in a line
+	}{{8, 1}, {8, 2}, {64, 1}, {100, 1}} {
+		r, err := NewHeap(Options{Kind: SPSC, Slots: 8, SlotSize: max(16, x.size)})
 		require.NoError(t, err)
 		p, q := pair(t, r)
-		p.fetchMask = stride - 1
+		p.fetchMask = x.stride - 1
 		sent, received := uint64(0), uint64(0)
 		for _, n := range []int{8, 3, 1, 7, 8, 5, 2, 8, 8, 1, 1, 6} {
 			for range n {
-				if err := p.TrySend(binary.LittleEndian.AppendUint64(nil, sent)); err == ErrFull {
+				if err := p.TrySend(bytes.Repeat([]byte{byte(sent + 1)}, x.size)); err == ErrFull {
 					break
 				}
 				require.NoError(t, err)
@@ -216,20 +222,19 @@ func TestNextLineInAdvance(t *testing.T) {
 			}
 			var seen uint64
 			require.NoError(t, r.Peek(8, func(_ uint64, _ int, payload []byte) bool {
-				require.Equal(t, received+seen, binary.LittleEndian.Uint64(payload))
+				require.Equal(t, bytes.Repeat([]byte{byte(received + seen + 1)}, x.size), payload)
 				seen++
 				return true
 			}))
 			require.Equal(t, sent-received, seen)
 			for range n / 2 {
-				var buf [16]byte
+				var buf [128]byte
 				k, err := q.TryReceive(buf[:])
 				if err == ErrEmpty {
 					break
 				}
 				require.NoError(t, err)
-				require.Equal(t, 8, k)
-				require.Equal(t, received, binary.LittleEndian.Uint64(buf[:]))
+				require.Equal(t, bytes.Repeat([]byte{byte(received + 1)}, x.size), buf[:k])
 				received++
 			}
 		}
@@ -237,12 +242,43 @@ func TestNextLineInAdvance(t *testing.T) {
 	}
 }
 
+// In advance a producer stores into each line that its next message will have, and into none of a slot that is not its own.
+func TestLinesInAdvance(t *testing.T) {
+	for _, x := range []struct{ size, lines int }{{8, 1}, {48, 1}, {49, 2}, {64, 2}, {112, 2}} {
+		r, err := NewHeap(Options{Kind: SPSC, Slots: 2, SlotSize: x.size})
+		require.NoError(t, err)
+		p, _ := pair(t, r)
+		p.fetchMask = 0
+		next := view(unsafe.Pointer(r.c.entry(p.pos+1)), r.c.stride)
+		clear(next)
+		words := func() (changed []int) {
+			for i := layout.EntrySize / 2; i+wordSize <= len(next); i += wordSize {
+				if binary.LittleEndian.Uint64(next[i:]) != never {
+					changed = append(changed, i/lineSize)
+				}
+			}
+			return slices.Compact(changed)
+		}
+		for i := layout.EntrySize / 2; i < len(next); i++ {
+			next[i] = 0xff
+		}
+		require.NoError(t, p.Send(ctxb, make([]byte, x.size)))
+		want := []int{0, 1}[:x.lines]
+		require.Equal(t, want, words(), x.size)
+		require.NoError(t, p.Send(ctxb, make([]byte, x.size)))
+		require.Equal(t, bytes.Repeat([]byte{0}, x.size), next[layout.EntrySize:][:x.size], "the slot behind it is full")
+	}
+}
+
+// never is a word that nobody stores.
+const never = math.MaxUint64
+
 // A producer stores in advance for a consumer that is right behind it whenever it gets space, and not for another one, nor in a ring where that is not done.
 func TestNextLineForAnswersOnly(t *testing.T) {
 	r, err := NewHeap(Options{Kind: SPSC, Slots: 64, SlotSize: 16})
 	require.NoError(t, err)
 	p, q := pair(t, r)
-	message, never := make([]byte, 16), uint64(math.MaxUint64)
+	message := make([]byte, 16)
 	send := func() { require.NoError(t, p.Send(ctxb, message)) }
 	receive := func() {
 		_, err := q.Receive(ctxb, message)
@@ -261,7 +297,7 @@ func TestNextLineForAnswersOnly(t *testing.T) {
 		send()
 		receive()
 	}
-	require.Equal(t, never, p.fetchMask, "it is further behind")
+	require.EqualValues(t, uint64(never), p.fetchMask, "it is further behind")
 	for range 2 * answering {
 		receive()
 	}
@@ -275,5 +311,5 @@ func TestNextLineForAnswersOnly(t *testing.T) {
 		send()
 		receive()
 	}
-	require.Equal(t, never, p.fetchMask)
+	require.EqualValues(t, uint64(never), p.fetchMask)
 }

@@ -61,7 +61,7 @@ func (q *Consumer) Receive(ctx context.Context, buf []byte) (int, error) {
 
 	e, found := c.entry(h), false
 	if q.spsc {
-		if e.state.Load() != spscReadyWord(h+1, 0) { // order: D1 acq, pairs S4
+		if q.answer != 0 || e.state.Load() != spscReadyWord(h+1, 0) { // order: D1 acq, pairs S4
 			if q, ctx, buf, found = q.watch(ctx, buf); !found {
 				return q.receiveLeft(ctx, buf)
 			}

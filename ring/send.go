@@ -98,7 +98,7 @@ func (p *Producer) Send(ctx context.Context, msg []byte) error {
 		testpoint.Hit("S4")
 		p.pos = t + 1
 		if (t+1)&p.fetchMask == 0 && t+1-p.limit < c.slots {
-			atomicx.StoreRelaxed(&c.entry(t+1).length, 0) // order: S3 rlx, pairs nothing: stored again before S4
+			c.fetch(t+1, n)
 		}
 		bump(&p.me.sent, 1)
 		if (t+1)&c.hintMask == 0 {

@@ -19,6 +19,7 @@ const (
 	rivalry    = 64                     // MPMC: spins for which a consumer remembers that another one was faster
 	watchLooks = 128                    // looks at one word before anything else is tried,
 	watchApart = 40 * time.Nanosecond   // SPSC: so far apart, which makes four or five of the time that an answer takes, see watch
+	tightLooks = 128                    // SPSC, messages of two lines: the first looks, which are not apart
 	apartLooks = 256                    // MPMC: the same,
 	lookApart  = 16 * time.Nanosecond   // and so far apart: a producer writes the word twice, and should not lose its line in between
 	spinHot    = 32                     // attempts without a pause, in an MPMC ring with the one above: on some processors one takes half as long as the news
@@ -27,6 +28,8 @@ const (
 	yieldLeast = 16                     // in a crowd: times that the core is left to others, behind spinClose, before anybody sleeps,
 	yieldMost  = 5 * time.Millisecond   // unless they keep it for so long
 	spinFar    = 15                     // most extra pauses before the first attempt: below a microsecond
+	answerMost = 56                     // turns of atomicx.Delay before the first look for an answer, at most: some 45 ns,
+	answerStep = 16                     // and how many more after a look that was too early; one fewer after each that was not
 
 	stretchMost  = 128     // MPMC: slots that are to be free, at most, before a producer that found the ring full goes on;
 	stretchLeast = 16      // in a ring of fewer slots the consumers would be idle meanwhile
@@ -148,6 +151,13 @@ func (q *Consumer) pace() {
 		q.gap = futex.Pauses(watchApart)
 	}
 	q.slips = slipPauses(q.c)
+	switch c := q.c; {
+	case !c.fetchesNext:
+	case c.slotSize <= c.beside:
+		q.answerMost = answerMost
+	default:
+		q.tight = tightLooks
+	}
 }
 
 // nothing says whether w, in the slot of the own position h, means that no message is there: neither of several slots, nor a run.
@@ -165,24 +175,40 @@ func (q *Consumer) nothing(w, h uint64) bool {
 //
 // The looks are apart, and few, so that the processor learns at which of them a message comes, as answers do after always the same time. It
 // then executes what follows while the line is on its way: a round trip takes a sixth less than with looks that follow each other closely, each of which it
-// would expect to be in vain. The arguments are carried through, see send.go.
+// would expect to be in vain.
+//
+// A look that is too early takes the line, which the producer has fetched in advance (lines.go), away from it: then the message waits for its line, once there and
+// once back. So one that is expected to be an answer, since those before it were waited for, is first looked for when it should be there: with looks at once a round trip
+// takes a quarter longer. That time is learned. Of a message of two lines the second one is on its way meanwhile, and looks that follow each other closely are best.
+//
+// The arguments are carried through, see send.go.
 func (q *Consumer) watch(ctx context.Context, buf []byte) (_ *Consumer, _ context.Context, _ []byte, found bool) {
 	h := q.pos
 	word, want := q.c.state(h), q.fresh(h)
+	if q.answer > 0 && ctx != noWait {
+		atomicx.Delay(q.answer)
+		q.answer--
+	}
 	was := word.Load() // order: D1 acq, pairs S4; C2 acq, pairs P6
+	if was == want && q.spsc {
+		return q, ctx, buf, true
+	}
 	if ctx == noWait || q.alone || !q.nothing(was, h) {
 		return q, ctx, buf, false
+	}
+	if q.waited {
+		q.answer = min(q.answer+answerStep, q.answerMost)
 	}
 	q.dries++
 	toWrite := !q.spsc && q.rivals == 0
 	q.rivals = max(q.rivals-1, 0)
 	futex.Pause(q.distance)
-	looks := watchLooks
+	looks := watchLooks + q.tight
 	if !q.spsc {
 		looks = apartLooks
 	}
 	for i := range looks {
-		if i > 0 {
+		if i > q.tight {
 			futex.Pause(q.gap)
 		}
 		var w uint64

@@ -43,7 +43,7 @@ func isAtomic(info *types.Info, call *ast.CallExpr) bool {
 	case "sync/atomic":
 		return slices.ContainsFunc(atomicNames, func(n string) bool { return strings.HasPrefix(fn.Name(), n) })
 	case module + "/internal/atomicx":
-		return fn.Name() != "Prefetch" && fn.Name() != "TakeLines" // they order nothing, and give no values
+		return !slices.Contains([]string{"Prefetch", "TakeLines", "Delay"}, fn.Name()) // they order nothing, and give no values
 	case module + "/ring":
 		return fn.Name() == "publish"
 	}

@@ -284,6 +284,43 @@ static void answers(void)
 	drop(r);
 }
 
+/*
+ * The first look for an answer is held off, for longer after each that was too early, up to a limit, and for less after each that was not. Not when the message before was there,
+ * and not in a ring whose lines are not fetched in advance.
+ */
+static void held_off(void)
+{
+	char message[16] = {0};
+	size_t got;
+	mr_ring *r = ring_of(MR_SPSC, 64, sizeof message);
+	mr_producer *p;
+	mr_consumer *q;
+	OK(mr_producer_new(r, 0, &p));
+	OK(mr_consumer_new(r, 0, 0, &q));
+	q->h.alone = false;
+	q->answer_most = 0;
+	for (int i = 0; i < 3; i++) {
+		q->awaited = q->pos;
+		CHECK(!mr_watch(q) && q->answer == 0);
+	}
+	q->answer_most = MR_ANSWER_MOST;
+	q->awaited = q->pos - 1;
+	CHECK(!mr_watch(q) && q->answer == 0);
+	for (unsigned i = 1; i < 6; i++) {
+		q->awaited = q->pos;
+		CHECK(!mr_watch(q) && q->answer == mr_min(i * MR_ANSWER_STEP, MR_ANSWER_MOST));
+	}
+	CHECK(mr_try_receive(q, message, sizeof message, &got) == MR_EMPTY && q->answer == MR_ANSWER_MOST);
+	for (unsigned i = 1; i <= MR_ANSWER_MOST + 2; i++) {
+		OK(mr_send(p, message, sizeof message, MR_FOREVER));
+		OK(mr_receive(q, message, sizeof message, &got, MR_FOREVER));
+		CHECK(q->answer == (i < MR_ANSWER_MOST ? MR_ANSWER_MOST - i : 0));
+	}
+	mr_consumer_close(q);
+	mr_producer_close(p);
+	drop(r);
+}
+
 /* Messages of every size around the steps that they are copied by, to and from any address: whole, and nothing beside them. */
 static void copies(void)
 {
@@ -503,6 +540,6 @@ static void observers(void)
 }
 
 const test basic_tests[] = {
-	{"checksum", checksum}, {"names", names}, {"options", options}, {"misuse", misuse}, {"batches", batches}, {"arrays", arrays}, {"copies", copies}, {"hints", hints}, {"answers", answers}, {"backings", backings},
+	{"checksum", checksum}, {"names", names}, {"options", options}, {"misuse", misuse}, {"batches", batches}, {"arrays", arrays}, {"copies", copies}, {"hints", hints}, {"answers", answers}, {"held_off", held_off}, {"backings", backings},
 	{"removed_full", removed_full}, {"deadlines", deadlines}, {"truncated", truncated}, {"forked", forked}, {"observers", observers}, {NULL, NULL},
 };
