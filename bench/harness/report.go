@@ -21,10 +21,10 @@ type Summary struct {
 	Runs, NearRuns int
 	Counted        string  // which runs count when near ones are too few
 	Shared         float64 // median of the runs on shared cores, if there are enough
-	Ratio          float64 // median over the rounds of the best peer's figure by this one's: above 1 it is faster; 0: there is no peer
+	Ratio          float64 // median of the best peer's figures by this one's: above 1 it is faster; 0: there is no peer
 	OfYardstick    float64 // the same with the row's yardstick
 	Tail           float64 // median of the p99.9, in a row about latency
-	OfClock        float64 // median over the rounds of the clock's p99.9 by this one's
+	OfClock        float64 // median of the clock's p99.9 by this one's
 	OfFloor        float64 // of a round trip: median of how often a line would have made its way meanwhile
 }
 
@@ -59,40 +59,41 @@ func bestPeer(cells []Summary) (best string) {
 	return best
 }
 
-// ratio is the median of what others took by what these took: each run by that one of the others in the same state that was nearest to it.
+// ratio is the median of what others took by what these took, of runs in the same state: of the side that has fewer of them each by the nearest one of the other.
 func ratio(these, others []*Run, unit string) float64 {
-	var v []float64
 	for _, states := range counted {
-		a, b := in(these, states), in(others, states)
-		if len(a) < enough || len(b) < enough {
-			continue
+		var v []float64
+		for _, state := range states {
+			v = append(v, quotients(in(these, state), in(others, state), unit)...)
 		}
-		for _, r := range a {
-			if n := nearest(r, b); n != nil {
-				v = append(v, n.Values[unit]/r.Values[unit])
-			}
+		if len(v) >= enough {
+			slices.Sort(v)
+			return median(v)
 		}
-		slices.Sort(v)
-		return median(v)
 	}
-	for i := range min(len(these), len(others)) {
-		v = append(v, others[i].Values[unit]/these[i].Values[unit])
-	}
-	if len(v) == 0 {
-		return 0
-	}
+	v := quotients(these, others, unit)
 	slices.Sort(v)
 	return median(v)
 }
 
-// nearest returns the run of others in the state of r that is the fewest rounds away from it, or nothing.
-func nearest(r *Run, others []*Run) (n *Run) {
-	for _, o := range others {
-		if o.State == r.State && (n == nil || max(o.round-r.round, r.round-o.round) < max(n.round-r.round, r.round-n.round)) {
-			n = o
+func quotients(these, others []*Run, unit string) (v []float64) {
+	if len(these) <= len(others) {
+		for _, r := range these {
+			v = append(v, nearest(r, others).Values[unit]/r.Values[unit])
 		}
+		return v
 	}
-	return n
+	for _, r := range others {
+		v = append(v, r.Values[unit]/nearest(r, these).Values[unit])
+	}
+	return v
+}
+
+// nearest returns the run of others that is the fewest rounds away from r.
+func nearest(r *Run, others []*Run) *Run {
+	return slices.MinFunc(others, func(a, b *Run) int {
+		return cmp.Compare(max(a.round-r.round, r.round-a.round), max(b.round-r.round, r.round-b.round))
+	})
 }
 
 // enough runs to speak of them only.
@@ -102,7 +103,7 @@ const enough = 5
 var counted = [][]string{{"near"}, {"near", "shared"}}
 
 // in returns the runs that are in one of some states.
-func in(runs []*Run, states []string) (v []*Run) {
+func in(runs []*Run, states ...string) (v []*Run) {
 	for _, r := range runs {
 		if slices.Contains(states, r.State) {
 			v = append(v, r)
@@ -145,7 +146,7 @@ func Summarize(runs []Run) (rows []string, cells map[string][]Summary) {
 }
 
 func summarize(name string, runs []*Run) Summary {
-	near, shared := in(runs, counted[0]), in(runs, []string{"shared"})
+	near, shared := in(runs, counted[0]...), in(runs, "shared")
 	s := Summary{Mech: name, Runs: len(runs), NearRuns: len(near)}
 	for _, s.Unit = range units {
 		if _, ok := runs[0].Values[s.Unit]; ok {
@@ -156,7 +157,7 @@ func summarize(name string, runs []*Run) Summary {
 		s.Shared = median(sorted(shared, s.Unit))
 	}
 	if len(near) < enough {
-		near, s.Counted = in(runs, counted[1]), ", with shared ones"
+		near, s.Counted = in(runs, counted[1]...), ", with shared ones"
 	}
 	if len(near) < enough {
 		near, s.Counted = runs, ", all shown"

@@ -85,7 +85,7 @@ func (s Split) String() string {
 		fmt.Fprintf(&b, "near below %.0f ns (median %.0f, %.0f %%), far above (median %.0f)", s.NearBelow, s.Near, 100*s.Share, s.Far)
 	}
 	if s.Alone > 0 {
-		fmt.Fprintf(&b, "; cores shared below %.1f instructions per cycle", s.Alone)
+		fmt.Fprintf(&b, "; cores shared below %.1f instructions per cycle, of %.1f", s.Alone, s.Alone/narrow)
 	}
 	return b.String()
 }
@@ -140,11 +140,16 @@ func Tag(runs []Run) Split {
 	return s
 }
 
-// widest is the width of a core alone: the most that was measured, but for one run in a hundred, of which the processor changed its speed meanwhile.
+// widest is the width of a core alone: the most that was measured, but for one run in a hundred, of which the processor changed its speed meanwhile. 0: none was.
 func widest(runs []Run) float64 {
 	var w []float64
 	for i := range runs {
-		w = append(w, runs[i].width())
+		if width := runs[i].width(); width > 0 {
+			w = append(w, width)
+		}
+	}
+	if len(w) == 0 {
+		return 0
 	}
 	slices.Sort(w)
 	return w[len(w)*99/100]
@@ -166,7 +171,7 @@ func (s *Split) state(r *Run) string {
 		return "disturbed"
 	case before != of(f[1]):
 		return "mixed"
-	case before == "near" && r.width() < s.Alone:
+	case before == "near" && r.width() > 0 && r.width() < s.Alone:
 		return "shared"
 	default:
 		return before
@@ -194,12 +199,16 @@ func split(v []float64) int {
 	return cut
 }
 
-// median of sorted values.
+// median of sorted values; 0 of none.
 func median(v []float64) float64 {
-	if n := len(v); n%2 == 0 {
+	switch n := len(v); {
+	case n == 0:
+		return 0
+	case n%2 == 0:
 		return (v[n/2-1] + v[n/2]) / 2
+	default:
+		return v[n/2]
 	}
-	return v[len(v)/2]
 }
 
 // Environment describes the machine and the program, one property a line.

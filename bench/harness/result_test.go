@@ -66,7 +66,7 @@ func TestNarrowCoresAreShared(t *testing.T) {
 	for i, width := range []float64{4.5, 3, 4.4, 4.5, 3} {
 		runs[i].Values["width-before"], runs[i].Values["width-after"] = 4.5, width
 	}
-	require.Contains(t, Tag(runs).String(), "shared below 3.8")
+	require.Contains(t, Tag(runs).String(), "shared below 3.8 instructions per cycle, of 4.5")
 	require.Equal(t, []string{"near", "shared", "near", "far", "far"}, states(runs))
 	runs = runsWith(120, 121)
 	require.NotContains(t, Tag(runs).String(), "shared")
@@ -108,6 +108,30 @@ func TestRatioIsTakenBetweenRunsInOneState(t *testing.T) {
 			require.InDelta(t, 3, c.Ratio, 0.01)
 		}
 	}
+}
+
+// Two mechanisms that were never in the same state are compared round by round, and one run in another state decides nothing.
+func TestRatioOfRunsInDifferentStates(t *testing.T) {
+	cell := func(states string, ns float64) (runs []*Run) {
+		for i, s := range states {
+			runs = append(runs, &Run{State: map[rune]string{'n': "near", 's': "shared"}[s], round: i, Values: map[string]float64{"ns/op": ns}})
+		}
+		return runs
+	}
+	require.InDelta(t, 3, ratio(cell("nnnnnn", 1), cell("ssssss", 3), "ns/op"), 0)
+	require.Zero(t, ratio(nil, cell("nn", 3), "ns/op"))
+	these, others := cell("nnnnnnnsssss", 1), cell("nsssssssssss", 3)
+	others[0].Values["ns/op"] = 100
+	require.InDelta(t, 3, ratio(these, others, "ns/op"), 0)
+}
+
+// A file that has widths for some runs only, because an older one was continued: the others are as they were.
+func TestRunsWithoutWidth(t *testing.T) {
+	runs := runsWith(120, 121, 122)
+	runs[0].Values["width-before"], runs[0].Values["width-after"] = 4.5, 4.5
+	runs[1].Values["width-before"], runs[1].Values["width-after"] = 3, 4.5
+	Tag(runs)
+	require.Equal(t, []string{"near", "shared", "near"}, states(runs))
 }
 
 func TestReadKeepsEverything(t *testing.T) {
