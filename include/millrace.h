@@ -210,7 +210,7 @@ MILLRACE_API int mr_receive(mr_consumer *q, void *buffer, size_t capacity, size_
 		return mr_refused(&q->h);
 	const bool answer = mr_unlikely(q->answer > 0) && timeout != 0;
 	if (answer)
-		mr_await_answer(q);
+		mr_hold_off(q);
 	int status = q->h.c.kind == MR_SPSC ? mr_spsc_receive(q, buffer, capacity, size, answer) : mr_mpmc_receive(q, buffer, capacity, size, false);
 	if (mr_unlikely(status == MR_EMPTY) && timeout != 0 && mr_watch(q))
 		status = q->h.c.kind == MR_SPSC ? mr_spsc_receive(q, buffer, capacity, size, true) : mr_mpmc_receive(q, buffer, capacity, size, true);

@@ -99,14 +99,14 @@ MR_FAST void mr_pause(void)
 }
 
 /*
- * Spends n turns of three cycles, which begin when all loads before it are done, and no load behind it begins before they are over: a short time, more exactly than by
+ * Spends n > 0 turns of three cycles, which begin when all loads before it are done, and no load behind it begins before they are over: a short time, more exactly than by
  * mr_pause. For processors of which mr_shared_is_slow says so.
  */
 MR_FAST void mr_delay(unsigned n)
 {
 #if defined(__x86_64__)
 	uint64_t x = n, turns = n;
-	__asm__ __volatile__("lfence\n1:\timul %0, %0\n\tdec %1\n\tjnz 1b\n\tlfence" : "+r"(x), "+r"(turns) : : "cc", "memory");
+	__asm__ __volatile__("lfence\n2:\timul %0, %0\n\tdec %1\n\tjnz 2b\n\tlfence" : "+r"(x), "+r"(turns) : : "cc", "memory");
 #else
 	(void)n;
 #endif

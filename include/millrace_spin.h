@@ -16,7 +16,8 @@ enum {
 	MR_WATCH_TIGHT = 128, /* but for the first ones for messages of two lines, */
 	MR_LOOK_APART = 16,   /* and in an MPMC ring */
 	MR_ANSWER_MOST = 56,  /* turns of mr_delay before the first look for an answer, at most: some 45 ns, */
-	MR_ANSWER_STEP = 16,  /* and how many more after a look that was too early; one fewer after each that was not */
+	MR_ANSWER_STEP = 16,  /* and how many more after a look that was a bit too early; one fewer after each that was not */
+	MR_ANSWER_LATE = 8,   /* looks, behind the first one, at which a message comes that is an answer */
 	MR_SPIN_HOT = 32,     /* attempts without a pause, in an MPMC ring with the one above: on some processors one takes half as long as the news */
 	MR_SPIN_CLOSE = 64,   /* attempts that follow each other closely */
 	MR_SPIN_LOOK = 16,    /* attempts between two looks at the clock, behind those */
@@ -132,11 +133,21 @@ MR_FAST bool mr_spin_more(mr_spinner *s, const mr_handle *h)
  */
 MR_FAST void mr_keep_distance(mr_handle *h, bool close)
 {
-	if (h->c.fetches_next) /* an answer comes at the first look there, and nobody's line is taken */
+	if (h->c.fetches_next) /* there the first look for an answer is held off, see mr_watch */
 		return;
 	h->distance = close ? 2 * h->distance + 1 : h->distance / 2;
 	if (h->distance > MR_SPIN_FAR)
 		h->distance = MR_SPIN_FAR;
+}
+
+/* Learns that the message at the own position was waited for, soon if it came at one of the first looks. */
+MR_FAST void mr_learn_answer(mr_consumer *q, bool soon)
+{
+	if (!soon)
+		q->answer = 0;
+	else if (q->answer > 0 || q->awaited == q->pos)
+		q->answer = (unsigned)mr_min(q->answer + MR_ANSWER_STEP, q->answer_most);
+	q->awaited = q->pos + 1;
 }
 
 /*
@@ -149,8 +160,8 @@ MR_FAST void mr_keep_distance(mr_handle *h, bool close)
  * follows while the line is on its way, instead of expecting each look to be in vain.
  *
  * A look that is too early takes the line, which the producer has fetched in advance (mr_fetch_next), away from it: then the message waits for its line, once there and once
- * back. So one that is expected to be an answer, since those before it were waited for, is first looked for when it should be there, see mr_await_answer. That time is learned.
- * Of a message of two lines the second one is on its way meanwhile, and looks that follow each other closely are best.
+ * back. So one that is expected to be an answer, since those before it were waited for, and not long, is first looked for when it should be there, see mr_hold_off. For how long
+ * is learned. Of a message of two lines the second one is on its way meanwhile, and looks that follow each other closely are best.
  */
 MR_SLOW bool mr_watch(mr_consumer *q)
 {
@@ -159,9 +170,6 @@ MR_SLOW bool mr_watch(mr_consumer *q)
 	const uint64_t want = c->kind == MR_SPSC ? mr_spsc_word(q->pos + 1, 0) : mr_ready_word(q->pos + 1, 0);
 	if (q->h.alone)
 		return false;
-	if (q->answer > 0 || q->awaited == q->pos)
-		q->answer = q->answer + MR_ANSWER_STEP < q->answer_most ? q->answer + MR_ANSWER_STEP : q->answer_most;
-	q->awaited = q->pos + 1;
 	q->dries++;
 	const bool to_write = q->rivals == 0;
 	if (q->rivals > 0)
@@ -183,6 +191,7 @@ MR_SLOW bool mr_watch(mr_consumer *q)
 		const uint64_t w = mr_load_acq(word); /* order: D1 acq, pairs S4; C2 acq, pairs P6 */
 		if (w == want) {
 			mr_keep_distance(&q->h, i == 0);
+			mr_learn_answer(q, i < MR_ANSWER_LATE);
 			return true;
 		}
 		if (w != was && (c->kind == MR_SPSC || mr_state_of(w) != MILLRACE_STATE_CLAIMED)) {
@@ -192,14 +201,18 @@ MR_SLOW bool mr_watch(mr_consumer *q)
 		}
 	}
 	q->h.distance = 0;
+	q->answer = 0;
 	return false;
 }
 
-/* Holds off the first look for an answer. */
-MR_SLOW void mr_await_answer(mr_consumer *q)
+/* Holds off the first look for the next message, which is expected to be an answer. */
+MR_SLOW void mr_hold_off(mr_consumer *q)
 {
-	mr_delay(q->answer);
-	q->answer--;
+	const unsigned turns = (unsigned)mr_min(q->answer, q->answer_most);
+	if (turns == 0) /* calls of two threads that overlap */
+		return;
+	mr_delay(turns);
+	q->answer = turns - 1;
 }
 
 /* Waits until position is far ahead of from, when it is near, and as long as it moves. It returns how often it looked again. */

@@ -129,7 +129,7 @@ MR_FAST void mr_fetch_next(mr_producer *p, uint64_t n)
 	if ((next & p->fetch_mask) == 0 && next - p->limit < c->slots) {
 		struct millrace_entry *e = mr_entry(c, next);
 		mr_store_rlx(&e->length, 0); /* order: S3 rlx, pairs nothing: stored again before S4 */
-		if (n > c->beside)
+		if (n > c->beside && n <= c->inline_size) /* more in a ring where it is not done, at a position that hostile memory made up */
 			*(volatile uint8_t *)((uint8_t *)e + MILLRACE_ENTRY_SIZE + n - 1) = 0;
 	}
 }

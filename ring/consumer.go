@@ -33,7 +33,7 @@ type Consumer struct {
 	open       uint64 // and what it is when nobody waits
 
 	dry     bool   // a Try call found nothing, and no message has come by the fast path since
-	waited  bool   // SPSC: the last message was waited for, of those that take the fast path
+	waited  bool   // SPSC: the last message was waited for, of those that take the fast path, or expected to be an answer
 	slipped uint64 // where it was looked how far the producers are: the last slip
 	dries   uint64 // times that there was nothing since
 	gap     int    // pauses between two looks of a watch,

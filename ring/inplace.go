@@ -137,6 +137,7 @@ func (q *Consumer) Next(ctx context.Context) (Message, error) {
 	e, want := c.entry(h), q.fresh(h)
 	// order: D1 acq, pairs S4; C2 acq, pairs P6; C0 acq, pairs V4
 	for e.state.Load() != want || !q.spsc && c.ctl.returns.Load() != q.seen {
+		q.answer = 0 // it has been looked for
 		if _, _, _, found := q.watch(ctx, nil); !found {
 			q.gate.leave(gateOpen)
 			return q.nextSlow(ctx)

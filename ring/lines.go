@@ -46,7 +46,7 @@ func takeEntry(e *entry) {
 func (c *core) fetch(p, n uint64) {
 	e := c.entry(p)
 	atomicx.StoreRelaxed(&e.length, 0) // order: S3 rlx, pairs nothing: stored again before S4
-	if n > c.beside {
+	if n > c.beside && n <= c.inline { // more in a ring where it is not done, at a position that hostile memory made up
 		*(*uint64)(unsafe.Add(unsafe.Pointer(e), layout.EntrySize+n-wordSize)) = 0
 	}
 }

@@ -270,6 +270,26 @@ func TestLinesInAdvance(t *testing.T) {
 	}
 }
 
+// A mask that fits no position fits one that hostile memory made up, 0 behind 2^64 - 1. Then a producer stores into its own slot, or not at all.
+func TestLinesInAdvanceAtTheEndOfNumbers(t *testing.T) {
+	r, err := NewHeap(Options{Kind: SPSC, Slots: 4, SlotSize: 256})
+	require.NoError(t, err)
+	p, _ := pair(t, r)
+	p.pos, p.limit = math.MaxUint64, math.MaxUint64
+	require.EqualValues(t, uint64(never), p.fetchMask)
+	entries := view(r.c.entries, r.c.slots*r.c.stride)
+	for i := range entries {
+		entries[i] = 0xff
+	}
+	before := slices.Clone(entries)
+	require.NoError(t, p.Send(ctxb, make([]byte, 100)))
+	clear(before[r.c.mask*r.c.stride:])
+	clear(entries[r.c.mask*r.c.stride:])
+	require.Zero(t, binary.LittleEndian.Uint64(entries[8:]), "the length word of the next slot, which is its own")
+	clear(before[8:16])
+	require.Equal(t, before, entries)
+}
+
 // never is a word that nobody stores.
 const never = math.MaxUint64
 

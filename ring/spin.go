@@ -29,7 +29,8 @@ const (
 	yieldMost  = 5 * time.Millisecond   // unless they keep it for so long
 	spinFar    = 15                     // most extra pauses before the first attempt: below a microsecond
 	answerMost = 56                     // turns of atomicx.Delay before the first look for an answer, at most: some 45 ns,
-	answerStep = 16                     // and how many more after a look that was too early; one fewer after each that was not
+	answerStep = 16                     // and how many more after a look that was a bit too early; one fewer after each that was not
+	answerLate = 8                      // looks, behind the first one, at which a message comes that is an answer
 
 	stretchMost  = 128     // MPMC: slots that are to be free, at most, before a producer that found the ring full goes on;
 	stretchLeast = 16      // in a ring of fewer slots the consumers would be idle meanwhile
@@ -178,26 +179,21 @@ func (q *Consumer) nothing(w, h uint64) bool {
 // would expect to be in vain.
 //
 // A look that is too early takes the line, which the producer has fetched in advance (lines.go), away from it: then the message waits for its line, once there and
-// once back. So one that is expected to be an answer, since those before it were waited for, is first looked for when it should be there: with looks at once a round trip
-// takes a quarter longer. That time is learned. Of a message of two lines the second one is on its way meanwhile, and looks that follow each other closely are best.
+// once back. So one that is expected to be an answer, since those before it were waited for, and not long, is first looked for when it should be there: with looks at
+// once a round trip takes a third longer. For how long to hold off is learned. Of a message of two lines the second one is on its way meanwhile, and looks that follow each
+// other closely are best.
 //
 // The arguments are carried through, see send.go.
 func (q *Consumer) watch(ctx context.Context, buf []byte) (_ *Consumer, _ context.Context, _ []byte, found bool) {
 	h := q.pos
 	word, want := q.c.state(h), q.fresh(h)
-	if q.answer > 0 && ctx != noWait {
-		atomicx.Delay(q.answer)
-		q.answer--
-	}
+	q.holdOff(ctx)
 	was := word.Load() // order: D1 acq, pairs S4; C2 acq, pairs P6
 	if was == want && q.spsc {
 		return q, ctx, buf, true
 	}
 	if ctx == noWait || q.alone || !q.nothing(was, h) {
 		return q, ctx, buf, false
-	}
-	if q.waited {
-		q.answer = min(q.answer+answerStep, q.answerMost)
 	}
 	q.dries++
 	toWrite := !q.spsc && q.rivals == 0
@@ -219,6 +215,7 @@ func (q *Consumer) watch(ctx context.Context, buf []byte) (_ *Consumer, _ contex
 		}
 		if w == want {
 			q.keepDistance(i == 0)
+			q.awaited(i < answerLate)
 			return q, ctx, buf, q.spsc || q.c.ctl.returns.Load() == q.seen && !raceDetector // order: C0 acq, pairs V4
 		}
 		if w != was && (q.spsc || stateOf(w) != stateClaimed) {
@@ -228,14 +225,35 @@ func (q *Consumer) watch(ctx context.Context, buf []byte) (_ *Consumer, _ contex
 			return q, ctx, buf, false
 		}
 	}
-	q.distance = 0
+	q.distance, q.answer = 0, 0
 	return q, ctx, buf, false
+}
+
+// holdOff holds off the first look for a message that is expected to be an answer. Who does not wait expects none.
+func (q *Consumer) holdOff(ctx context.Context) {
+	switch {
+	case ctx == noWait:
+		q.answer = 0
+	case q.answer != 0:
+		atomicx.Delay(q.answer)
+		q.answer--
+	}
+}
+
+// awaited learns that a message was waited for, and came soon, at one of the first looks, or not.
+func (q *Consumer) awaited(soon bool) {
+	switch {
+	case !soon:
+		q.answer = 0
+	case q.waited:
+		q.answer = min(q.answer+answerStep, q.answerMost)
+	}
 }
 
 // keepDistance learns how far to stay behind the other side. Who finds something at the first look again and again treads on the heels of the other side
 // and takes the line that it is writing; a longer first pause lets it get ahead.
 func (h *handle) keepDistance(close bool) {
-	if h.c.fetchesNext { // an answer comes at the first look there, and nobody's line is taken
+	if h.c.fetchesNext { // there the first look for an answer is held off, see watch
 		return
 	}
 	if close {

@@ -118,40 +118,50 @@ func TestSpinsAreRenewed(t *testing.T) {
 	require.NotEqual(t, began, s.start)
 }
 
-// The first look for an answer is held off, for longer after each that was too early, up to a limit, and for less after each that was not. Not for a message of a
-// stream, of which the one before was there, not by a call that does not wait, and not in a ring whose lines are not fetched in advance.
+// The first look for an answer is held off, for longer after each that was a bit too early, up to a limit, and for less after each that was not. Properties: what was waited for
+// for long is no answer, nor is what was not waited for; a call that does not wait does not hold off, and expects none.
 func TestAnswersAreHeldOff(t *testing.T) {
 	r, err := NewHeap(Options{Kind: SPSC, Slots: 64, SlotSize: 16})
 	require.NoError(t, err)
 	p, q := pair(t, r)
-	look := func(ctx context.Context) bool {
-		_, _, _, found := q.watch(ctx, nil)
-		return found
-	}
-	q.alone = false
-	require.False(t, look(ctxb))
-	q.waited = true
-	q.answerMost = 0
-	require.False(t, look(ctxb))
-	require.Zero(t, q.answer, "nothing is fetched")
-	q.answerMost, q.waited = answerMost, false
-	require.False(t, look(ctxb))
-	require.Zero(t, q.answer, "the one before was there")
-	q.waited = true
-	for _, want := range []int{16, 31, 46, 56, 56} {
-		require.False(t, look(ctxb))
+	q.alone, q.answerMost = false, 0
+	learn := func(soon bool, want int) {
+		q.awaited(soon)
 		require.Equal(t, want, q.answer)
 	}
-	require.False(t, look(noWait))
-	require.Equal(t, 56, q.answer, "it does not wait")
-	for i := range 60 {
+	receive := func(ctx context.Context, want int) {
 		require.NoError(t, p.Send(ctxb, make([]byte, 8)))
-		n, err := q.Receive(ctxb, make([]byte, 8))
+		_, err := q.Receive(ctx, make([]byte, 8))
 		require.NoError(t, err)
-		require.Equal(t, 8, n)
-		require.Equal(t, max(0, 55-i), q.answer)
-		require.Equal(t, i < 56, q.waited, "it is expected to be an answer")
+		require.Equal(t, want, q.answer)
 	}
+	receive(ctxb, 0)
+	q.waited = true
+	learn(true, 0) // nothing is fetched in this ring
+	q.answerMost, q.waited = answerMost, false
+	learn(true, 0) // the one before was there
+	q.waited = true
+	for _, want := range []int{16, 32, 48, 56, 56} {
+		learn(true, want)
+	}
+	learn(false, 0)
+	learn(true, 16)
+	for want := 15; want >= 0; want-- {
+		receive(ctxb, want)
+		require.True(t, q.waited, "it is expected to be an answer")
+	}
+	receive(ctxb, 0)
+	require.False(t, q.waited)
+	q.answer = answerMost
+	receive(noWait, 0)
+	q.answer = answerMost
+	_, err = q.TryReceive(make([]byte, 8))
+	require.ErrorIs(t, err, ErrEmpty)
+	require.Zero(t, q.answer)
+	q.answer = answerMost
+	_, _, _, found := q.watch(ctxb, nil)
+	require.False(t, found)
+	require.Zero(t, q.answer, "it did not come for long")
 }
 
 // Padding goes past a place for a hint, and stores it: what follows one slot at a time would not, and a successor stops N slots behind it.

@@ -285,8 +285,8 @@ static void answers(void)
 }
 
 /*
- * The first look for an answer is held off, for longer after each that was too early, up to a limit, and for less after each that was not. Not when the message before was there,
- * and not in a ring whose lines are not fetched in advance.
+ * The first look for an answer is held off, for longer after each that was a bit too early, up to a limit, and for less after each that was not. What was waited for for long is no
+ * answer, nor is what was not waited for; a call that does not wait does not hold off.
  */
 static void held_off(void)
 {
@@ -299,23 +299,30 @@ static void held_off(void)
 	OK(mr_consumer_new(r, 0, 0, &q));
 	q->h.alone = false;
 	q->answer_most = 0;
-	for (int i = 0; i < 3; i++) {
-		q->awaited = q->pos;
-		CHECK(!mr_watch(q) && q->answer == 0);
-	}
+	q->pos++;
+	q->awaited = q->pos;
+	mr_learn_answer(q, true);
+	CHECK(q->answer == 0 && q->awaited == q->pos + 1); /* nothing is fetched in this ring */
 	q->answer_most = MR_ANSWER_MOST;
-	q->awaited = q->pos - 1;
-	CHECK(!mr_watch(q) && q->answer == 0);
+	mr_learn_answer(q, true);
+	CHECK(q->answer == 0); /* the one before was there */
 	for (unsigned i = 1; i < 6; i++) {
 		q->awaited = q->pos;
-		CHECK(!mr_watch(q) && q->answer == mr_min(i * MR_ANSWER_STEP, MR_ANSWER_MOST));
+		mr_learn_answer(q, true);
+		CHECK(q->answer == mr_min(i * MR_ANSWER_STEP, MR_ANSWER_MOST));
 	}
+	mr_learn_answer(q, false);
+	CHECK(q->answer == 0);
+	q->pos--;
+	q->answer = MR_ANSWER_MOST;
 	CHECK(mr_try_receive(q, message, sizeof message, &got) == MR_EMPTY && q->answer == MR_ANSWER_MOST);
 	for (unsigned i = 1; i <= MR_ANSWER_MOST + 2; i++) {
 		OK(mr_send(p, message, sizeof message, MR_FOREVER));
 		OK(mr_receive(q, message, sizeof message, &got, MR_FOREVER));
 		CHECK(q->answer == (i < MR_ANSWER_MOST ? MR_ANSWER_MOST - i : 0));
 	}
+	q->answer = 1;
+	CHECK(!mr_watch(q) && q->answer == 0); /* it did not come for long */
 	mr_consumer_close(q);
 	mr_producer_close(p);
 	drop(r);
