@@ -125,6 +125,7 @@ func TestAnswersAreHeldOff(t *testing.T) {
 	require.NoError(t, err)
 	p, q := pair(t, r)
 	q.alone, q.answerMost = false, 0
+	q.words, q.open = 0, 0 // the shorter way is closed while answers are expected
 	learn := func(soon bool, want int) {
 		q.awaited(soon)
 		require.Equal(t, want, q.answer)
