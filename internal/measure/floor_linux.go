@@ -177,16 +177,15 @@ func Width() float64 {
 			f += 17
 		}
 		end := Now()
-		kept = x + a + b + c + d + e + f
 		cycles := float64(end-between) / float64(between-start) * chain * latency
+		if x+a+b+c+d+e+f == 0 { // the compiler cannot know that it is not, and must have the loops executed
+			cycles = 0
+		}
 		samples[i] = turns * each / cycles
 	}
 	slices.Sort(samples)
 	return samples[len(samples)/2]
 }
-
-// kept is what the compiler must believe that somebody needs.
-var kept uint64
 
 // Copy measures how long memory takes to be copied once, from and to memory that is warm, as far as it fits.
 func Copy(size int) time.Duration {
