@@ -17,7 +17,7 @@ enum {
 	MR_LOOK_APART = 16,   /* and in an MPMC ring */
 	MR_ANSWER_MOST = 56,  /* turns of mr_delay before the first look for an answer, at most: some 45 ns, */
 	MR_ANSWER_STEP = 16,  /* and how many more after a look that was a bit too early; one fewer after each that was not */
-	MR_ANSWER_LATE = 8,   /* looks, behind the first one, at which a message comes that is an answer */
+	MR_ANSWER_LATE = 8,   /* a message that comes at one of so many looks, behind the first one, is an answer */
 	MR_SPIN_HOT = 32,     /* attempts without a pause, in an MPMC ring with the one above: on some processors one takes half as long as the news */
 	MR_SPIN_CLOSE = 64,   /* attempts that follow each other closely */
 	MR_SPIN_LOOK = 16,    /* attempts between two looks at the clock, behind those */

@@ -19,7 +19,7 @@ import (
 // take would make slower still.
 //
 // A message that nobody takes leaves its lines shared, and an answer waits for that. The producer of an SPSC ring whose messages lie behind their words, in one line
-// or two, so stores into the next one when it has sent a message, while it has nothing to do, into words that it stores again with that message. In a stream it has
+// or two, so stores into the next one when it has sent a message, while it has nothing to do, into words that it stores again with that message, if that is as long. In a stream it has
 // to do: there it does not, from the first time on that it gets space and the consumer is not right behind it. A consumer that looked for the answer
 // too early would take the lines away again: see watch.
 //

@@ -30,7 +30,7 @@ const (
 	spinFar    = 15                     // most extra pauses before the first attempt: below a microsecond
 	answerMost = 56                     // turns of atomicx.Delay before the first look for an answer, at most: some 45 ns,
 	answerStep = 16                     // and how many more after a look that was a bit too early; one fewer after each that was not
-	answerLate = 8                      // looks, behind the first one, at which a message comes that is an answer
+	answerLate = 8                      // a message that comes at one of so many looks, behind the first one, is an answer
 
 	stretchMost  = 128     // MPMC: slots that are to be free, at most, before a producer that found the ring full goes on;
 	stretchLeast = 16      // in a ring of fewer slots the consumers would be idle meanwhile
@@ -215,7 +215,7 @@ func (q *Consumer) watch(ctx context.Context, buf []byte) (_ *Consumer, _ contex
 		}
 		if w == want {
 			q.keepDistance(i == 0)
-			q.awaited(i < answerLate)
+			q.learnAnswer(i < answerLate)
 			return q, ctx, buf, q.spsc || q.c.ctl.returns.Load() == q.seen && !raceDetector // order: C0 acq, pairs V4
 		}
 		if w != was && (q.spsc || stateOf(w) != stateClaimed) {
@@ -240,8 +240,8 @@ func (q *Consumer) holdOff(ctx context.Context) {
 	}
 }
 
-// awaited learns that a message was waited for, and came soon, at one of the first looks, or not.
-func (q *Consumer) awaited(soon bool) {
+// learnAnswer learns that a message was waited for, and came soon, at one of the first looks, or not.
+func (q *Consumer) learnAnswer(soon bool) {
 	switch {
 	case !soon:
 		q.answer = 0

@@ -127,7 +127,7 @@ func TestAnswersAreHeldOff(t *testing.T) {
 	q.alone, q.answerMost = false, 0
 	q.words, q.open = 0, 0 // the shorter way is closed while answers are expected
 	learn := func(soon bool, want int) {
-		q.awaited(soon)
+		q.learnAnswer(soon)
 		require.Equal(t, want, q.answer)
 	}
 	receive := func(ctx context.Context, want int) {
