@@ -75,14 +75,7 @@ func TestNarrowCoresAreShared(t *testing.T) {
 
 // Runs on shared cores count where there are too few others, and have a median of their own where there are enough of them.
 func TestSharedRunsCountApart(t *testing.T) {
-	var runs []Run
-	for i := range 10 {
-		r := Run{Name: "BenchmarkA/mech=b", State: "near", Values: map[string]float64{"ns/op": float64(i)}}
-		if i >= enough {
-			r.State, r.Values["ns/op"] = "shared", 100
-		}
-		runs = append(runs, r)
-	}
+	runs := fiveNear("shared", 100)
 	_, cells := Summarize(runs)
 	require.Equal(t, []Summary{{Mech: "b", Unit: "ns/op", Median: 2, Low: 0, High: 4, Runs: 10, NearRuns: 5, Shared: 100, Ratio: 1}}, cells["A"])
 	_, cells = Summarize(runs[1:])
@@ -134,6 +127,18 @@ func TestRunsWithoutWidth(t *testing.T) {
 	require.Equal(t, []string{"near", "shared", "near"}, states(runs))
 }
 
+// fiveNear returns five near runs of 0 to 4 ns, and five in another state.
+func fiveNear(state string, ns float64) (runs []Run) {
+	for i := range 2 * enough {
+		r := Run{Name: "BenchmarkA/mech=b", State: "near", Values: map[string]float64{"ns/op": float64(i)}}
+		if i >= enough {
+			r.State, r.Values["ns/op"] = state, ns
+		}
+		runs = append(runs, r)
+	}
+	return runs
+}
+
 func TestReadKeepsEverything(t *testing.T) {
 	const file = "cpu: x\nBenchmarkA/size=8/mech=b 100 12.5 ns/op 3 %delayed\n# BenchmarkA/size=8/mech=c: not installed: d\n"
 	runs, rest, err := Read(strings.NewReader(file))
@@ -146,14 +151,7 @@ func TestReadKeepsEverything(t *testing.T) {
 }
 
 func TestOnlyNearRunsCountWhenThereAreEnough(t *testing.T) {
-	var runs []Run
-	for i := range 10 {
-		r := Run{Name: "BenchmarkA/mech=b", State: "near", Values: map[string]float64{"ns/op": float64(i)}}
-		if i >= enough {
-			r.State, r.Values["ns/op"] = "far", 1000
-		}
-		runs = append(runs, r)
-	}
+	runs := fiveNear("far", 1000)
 	_, cells := Summarize(runs)
 	require.Equal(t, []Summary{{Mech: "b", Unit: "ns/op", Median: 2, Low: 0, High: 4, Runs: 10, NearRuns: 5, Ratio: 1}}, cells["A"])
 	_, cells = Summarize(runs[1:])
