@@ -201,7 +201,7 @@ bench: bench-peers ## measure every row of the plan between processes: ROUNDS=10
 	cd bench && $(GO) build -o ../bin/millbench ./millbench
 	bin/millbench run -peers bench/peers/bin -rounds $(ROUNDS) -limit $(LIMIT) -rows '$(ROWS)' -mechs '$(MECHS)' -o "$(RESULTS)"
 	bin/millbench report "$(RESULTS)"
-	@file="$(RESULTS)"; mkdir -p "$${file%.txt}" && bin/millbench plot "$$file" "$${file%.txt}" && echo "charts: $${file%.txt}"
+	@file="$(RESULTS)"; charts="$${file%.txt}.charts"; mkdir -p "$$charts" && bin/millbench plot "$$file" "$$charts" && echo "charts: $$charts"
 
 bench-compare: ## measure this tree and the commit REF by turns: benchstat, REF=main ROUNDS=10 ROWS= MECHS=
 	@test -n "$(REF)" || { echo "make bench-compare REF=COMMIT: with which commit?"; exit 2; }
